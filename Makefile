@@ -1,0 +1,50 @@
+# The two commands of the README are `make demo` and `make test`; each makes the environment it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(VENV)/.run-installed
+DEV := $(VENV)/.dev-installed
+NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+
+.PHONY: demo test nbs py docs lab readme clean
+
+demo: $(RUN)  ## simulated city -> generated traffic, measured
+	$(BIN)/stouter run demo --out runs/run/demo/seed0
+
+test: $(DEV)  ## notebooks, then tests across them
+	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q
+
+nbs: $(DEV)  ## execute every notebook in place, clean, export
+	for nb in $(NOTEBOOKS); do OMP_NUM_THREADS=1 $(BIN)/jupyter-nbconvert --log-level ERROR \
+		--to notebook --execute --inplace $$nb || exit 1; done
+	$(BIN)/python tools/shrink_outputs.py $(NOTEBOOKS)
+	$(BIN)/nbdev_clean
+	$(BIN)/nbdev_export
+	$(MAKE) readme
+
+py: $(DEV)  ## editable py:percent copies of the notebooks in _py/
+	$(BIN)/jupytext --sync $(NOTEBOOKS) nbs/experiments/*.ipynb
+
+readme: $(DEV)  ## README.md from nbs/index.ipynb
+	$(BIN)/python tools/make_readme.py
+
+docs: $(DEV)  ## the site, in _docs/
+	$(BIN)/python tools/make_docs.py
+
+lab: $(DEV)
+	$(BIN)/jupyter-lab nbs
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN): $(VENV)/bin/python settings.ini setup.py
+	$(BIN)/pip install -q -e .
+	touch $@
+
+$(DEV): $(VENV)/bin/python settings.ini setup.py
+	$(BIN)/pip install -q -e ".[dev]"
+	touch $@ $(RUN)
+
+clean:
+	rm -rf build dist *.egg-info _proc _docs

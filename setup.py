@@ -1,0 +1,27 @@
+"Builds the package; name, version, dependencies and the command come from settings.ini."
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+settings = ConfigParser(delimiters=["="])
+settings.read("settings.ini", encoding="utf-8")
+config = settings["DEFAULT"]
+
+setup(
+    name=config["lib_name"],
+    version=config["version"],
+    description=config["description"],
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=config["author"],
+    license="Apache-2.0",
+    python_requires=f">={config['min_python']}",
+    # the notebooks that papermill runs, and their YAML files, travel as stouter/experiments
+    packages=[*find_packages(include=["stouter", "stouter.*"]), "stouter.experiments"],
+    package_dir={"stouter.experiments": "nbs/experiments"},
+    package_data={"stouter.experiments": ["*.ipynb", "params/*.yaml"]},
+    install_requires=config["requirements"].split(),
+    extras_require={"dev": config["dev_requirements"].split()},
+    entry_points={"console_scripts": config["console_scripts"].split()},
+)

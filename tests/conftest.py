@@ -1,0 +1,29 @@
+"What several tests share: the project's root, its notebooks, real data where it is, one finished tiny run."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+needs_data = pytest.mark.skipif(not SHARED.exists(), reason=f"real data not found beside the project ({SHARED.name} in ../shared)")
+
+
+def stouter(*words, cwd=ROOT, check=True, **options):
+    "Run the command line as a user does, in a process of its own."
+    command = [sys.executable, "-c", "from stouter.cli import main; main()", *map(str, words)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, **options)
+    assert not check or done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    "Folder of a finished `stouter run tiny --seed 0`, and what it printed."
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    done = stouter("run", "tiny", "--out", out)
+    return out, done

@@ -1,0 +1,58 @@
+"Imports point down the building, never up and never sideways."
+import ast
+
+import pytest
+from conftest import ROOT
+
+FLOORS = [
+    {"files", "style"},
+    {"config", "data"},
+    {"patterns", "graphs", "diffusion", "denoisers", "evaluation"},
+    {"training", "baselines"},
+    {"experiment"},
+    {"report"},
+    {"cli"},
+]
+LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
+PACKAGE = ROOT / "stouter"
+MODULES = sorted(p for p in PACKAGE.rglob("[!_]*.py") if "experiments" not in p.relative_to(PACKAGE).parts)
+
+
+def rooms_imported_by(source: str, package: tuple[str, ...]) -> set[str]:
+    "Top-level rooms of `stouter` that a module of `package` imports."
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            names = [[*base, *(node.module or "").split("."), alias.name] for alias in node.names]
+            names = [[part for part in name if part] for name in names]
+        else:
+            continue
+        found |= {name[1] for name in names if name[0] == "stouter" and len(name) > 1 and name[1] in LEVEL}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_down(path):
+    inside = path.relative_to(PACKAGE).with_suffix("").parts
+    assert inside[0] in LEVEL, f"{inside[0]} stands on no floor"
+    for other in rooms_imported_by(path.read_text(), ("stouter", *inside[:-1])) - {inside[0]}:
+        assert LEVEL[other] < LEVEL[inside[0]], f"{inside[0]} (floor {LEVEL[inside[0]]}) imports {other} (floor {LEVEL[other]})"
+
+
+@pytest.mark.parametrize("source, rooms", [
+    ("from stouter.cli import main", {"cli"}),
+    ("import stouter.report as r", {"report"}),
+    ("from stouter import cli", {"cli"}),
+    ("from ..training import fit", {"training"}),
+    ("def f():\n    from stouter.experiment.stages import run", {"experiment"}),
+])
+def test_the_check_sees_every_form_of_import(source, rooms):
+    assert rooms_imported_by(source, ("stouter", "data")) == rooms
+
+
+def test_floor_zero_and_config_do_without_torch():
+    for name in ("files.py", "style.py", "config.py", "data/traffic.py", "data/cdr.py", "data/pois.py", "data/city.py"):
+        assert "import torch" not in (PACKAGE / name).read_text(), name

@@ -1,0 +1,116 @@
+"House rules that a machine can check."
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+NBS = sorted(p for p in (ROOT / "nbs").rglob("[!_.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+LITERATE = [p for p in NBS if p.parent.name == "nbs"]
+TEMPLATES = [p for p in NBS if p.parent.name == "experiments"]
+
+
+def cells(path, kind):
+    return ["".join(c["source"]) for c in json.loads(path.read_text())["cells"] if c["cell_type"] == kind]
+
+
+def exported(path):
+    return [s for s in cells(path, "code") if re.search(r"^#\|\s*exports?\b", s, re.M)]
+
+
+def lines_of(source):
+    return [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
+
+
+@pytest.mark.parametrize("path", NBS, ids=lambda p: p.stem)
+class TestEveryNotebook:
+    def test_opens_with_title_and_claim(self, path):
+        title, claim = cells(path, "markdown")[0].split("\n\n")[:2]
+        assert title.startswith("# ") and claim.startswith("> "), f"{path.name}: start with '# Title' then '> claim'"
+
+    def test_valid_and_python3(self, path):
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        assert notebook.metadata.kernelspec.name == "python3"
+
+    def test_no_star_imports_no_fixed_device(self, path):
+        for source in cells(path, "code"):
+            assert not re.search(r"import \*|\.cuda\(|['\"]cuda:", source), f"{path.name}: {source[:80]}"
+
+
+@pytest.mark.parametrize("path", LITERATE, ids=lambda p: p.stem)
+class TestLiterateNotebook:
+    def test_export_cells_are_short(self, path):
+        for source in exported(path):
+            assert len(source.splitlines()) <= 40, f"{path.name}: split this cell:\n{source[:80]}"
+
+    def test_prose_and_assertions_carry_the_code(self, path):
+        n_lines = sum(len(lines_of(s)) for s in exported(path))
+        words = sum(len(s.split()) for s in cells(path, "markdown"))
+        code = "\n".join(cells(path, "code"))
+        assertions = len(re.findall(r"\bassert\b|\btest_\w+\(|assert_\w+\(|ExceptionExpected\(", code))
+        assert words >= 3 * n_lines, f"{words} words for {n_lines} exported lines"
+        assert assertions >= 0.15 * n_lines, f"{assertions} assertions for {n_lines} exported lines"
+
+    def test_outputs_are_stored_and_small(self, path):
+        notebook = json.loads(path.read_text())
+        code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+        assert any(c["outputs"] for c in code), "run `make nbs` to store outputs"
+        assert path.stat().st_size <= 200_000, f"{path.stat().st_size} bytes"
+        for output in (o for c in code for o in c["outputs"]):
+            assert output["output_type"] != "error", output.get("evalue")
+            assert "widget" not in json.dumps(output.get("data", {}))[:300], "a progress widget was stored"
+
+    def test_speaks_of_no_machine(self, path):
+        assert not re.search(r"/(home|root|work|Users)/\w+", path.read_text()), "an absolute path of a machine"
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
+class TestTemplate:
+    def test_one_parameters_cell(self, path):
+        tagged = [c for c in json.loads(path.read_text())["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
+        assert len(tagged) == 1
+
+    def test_committed_empty(self, path):
+        assert not any(c.get("outputs") for c in json.loads(path.read_text())["cells"])
+
+    def test_defines_nothing(self, path):
+        for source in cells(path, "code"):
+            assert not re.search(r"^\s*(def|class) ", source, re.M), "a function wanted twice goes to a module"
+
+
+@pytest.fixture(scope="module")
+def fresh_copy(tmp_path_factory):
+    "The repository without its package, exported and cleaned anew."
+    copy = tmp_path_factory.mktemp("copy")
+    for name in ("nbs", "settings.ini", "setup.py", "README.md", "_quarto.yml"):
+        source = ROOT / name
+        shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
+    for command in ("nbdev_export", "nbdev_clean"):
+        subprocess.run([sys.executable, "-c", f"from nbdev.{'clean' if 'clean' in command else 'doclinks'} import {command}; {command}()"],
+                       cwd=copy, check=True, capture_output=True)
+    return copy
+
+
+def test_package_is_what_the_notebooks_export(fresh_copy):
+    ours = {p.relative_to(ROOT / "stouter"): p.read_text() for p in (ROOT / "stouter").rglob("*.py")}
+    theirs = {p.relative_to(fresh_copy / "stouter"): p.read_text() for p in (fresh_copy / "stouter").rglob("*.py")}
+    assert sorted(ours) == sorted(theirs)
+    for name in ours:
+        assert ours[name] == theirs[name], f"{name}: run `make nbs`, never edit stouter/"
+
+
+def test_notebooks_are_clean(fresh_copy):
+    for path in NBS:
+        assert path.read_text() == (fresh_copy / path.relative_to(ROOT)).read_text(), f"{path.name}: run nbdev_clean"
+
+
+def test_readme_is_made_from_the_index():
+    sys.path.insert(0, str(ROOT / "tools"))
+    from make_readme import readme
+
+    assert (ROOT / "README.md").read_text() == readme(), "run `make readme`"

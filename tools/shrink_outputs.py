@@ -1,0 +1,24 @@
+"Make stored figures small: PNGs of 128 colours. Called by `make nbs` with the notebooks' paths."
+import base64
+import io
+import json
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+
+def shrink(png: str) -> str:
+    "A base64 PNG with a palette of 128 colours, or the same one if that is smaller."
+    small = io.BytesIO()
+    Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128).save(small, "PNG", optimize=True)
+    return min(png.replace("\n", ""), base64.b64encode(small.getvalue()).decode(), key=len)
+
+
+for path in map(Path, sys.argv[1:]):
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output["data"]["image/png"] = shrink(output["data"]["image/png"])
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
