@@ -8,7 +8,7 @@ __all__ = ['Zone', 'Source', 'Config', 'known_zone', 'SimulatedSource', 'Records
            'experiments_folder', 'find_config', 'override', 'read_yaml', 'known_fields', 'describe', 'load_config',
            'field_table']
 
-# %% ../nbs/00_config.ipynb #01c3ad8e
+# %% ../nbs/00_config.ipynb #f3503db0
 from collections.abc import Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from .files import InputError
 
-# %% ../nbs/00_config.ipynb #524f3f6c
+# %% ../nbs/00_config.ipynb #bc330290
 class Config(BaseModel):
     "Base of every configuration: frozen, unknown keys forbidden."
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -37,7 +37,7 @@ def known_zone(name: str) -> str:
 
 Zone = Annotated[str, AfterValidator(known_zone)]
 
-# %% ../nbs/00_config.ipynb #aba819cc
+# %% ../nbs/00_config.ipynb #c5d66202
 class SimulatedSource(Config):
     "A simulated city, written as raw records and read back through the real ingest."
     kind: Literal["simulated"] = "simulated"
@@ -74,7 +74,7 @@ class ArraySource(Config):
     service: str = Field("traffic", description="what the numbers are")
     unit: str = Field("unknown", description="unit of the numbers")
 
-# %% ../nbs/00_config.ipynb #91c1e2a0
+# %% ../nbs/00_config.ipynb #a8666bd6
 Source = Annotated[SimulatedSource | RecordsSource | ArraySource, Field(discriminator="kind")]
 
 
@@ -109,7 +109,7 @@ class DenoiserConfig(Config):
     fusion: Literal["concat"] = Field("concat", description="how the two embeddings are fused (Eq. 16)")
     n_heads: int = Field(4, gt=0, description="attention heads")
 
-# %% ../nbs/00_config.ipynb #a1c8a8cf
+# %% ../nbs/00_config.ipynb #8cdc0b5e
 class DiffusionConfig(Config):
     "The chain, its objective and its sampler (sections 5.1, 5.2 and 5.4)."
     n_steps: int = Field(1000, gt=0, description="T, number of diffusion steps")
@@ -148,6 +148,7 @@ class EvaluationConfig(Config):
 class ExperimentConfig(Config):
     "Everything that a run depends on, the seed aside."
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the dataset, used in paths and tables")
+    threads: int = Field(1, gt=0, description="threads of the numerics; another number changes the last bits of a result")
     data: DataConfig
     graph: GraphConfig = GraphConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -155,7 +156,7 @@ class ExperimentConfig(Config):
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
-# %% ../nbs/00_config.ipynb #aa91e105
+# %% ../nbs/00_config.ipynb #fc57a783
 def experiments_folder() -> Path:
     "Folder of the notebooks that papermill runs and of their YAML files, in an installed package or a checkout."
     package = Path(__file__).parent if "__file__" in globals() else Path("../stouter").resolve()
@@ -175,7 +176,7 @@ def find_config(
     known = sorted(p.stem for p in shipped.glob("*.yaml"))
     raise FileNotFoundError(f"no configuration {str(name)!r}; give the path of a .yaml file or one of {known}")
 
-# %% ../nbs/00_config.ipynb #a9794c75
+# %% ../nbs/00_config.ipynb #2212c520
 def override(
     tree: dict,  # a configuration as nested dictionaries; not changed
     key: str,  # dotted path, "train.n_updates"
@@ -206,7 +207,7 @@ def read_yaml(
         raise InputError(f"{path}: expected fields such as 'name:' and 'data:', found {type(tree).__name__}")
     return tree
 
-# %% ../nbs/00_config.ipynb #8926562d
+# %% ../nbs/00_config.ipynb #2aed1a29
 def known_fields(
     location: tuple,  # pydantic's location of an unknown key, e.g. ("data", "source", "array", "spacing")
 ) -> list[str]:  # field names allowed there
@@ -231,7 +232,7 @@ def describe(
     came = "" if isinstance(error["input"], Mapping | Config) else f" (got {error['input']!r})"
     return f"{where}: {message[0].lower()}{message[1:]}{came}"
 
-# %% ../nbs/00_config.ipynb #8095b98b
+# %% ../nbs/00_config.ipynb #8ddae7bc
 def load_config(
     name: str | Path,  # a YAML file, or the bare name of one that travels with the package
     overrides: Mapping[str, str] | None = None,  # dotted key -> value as YAML text, e.g. {"train.n_updates": "500"}
@@ -248,7 +249,7 @@ def load_config(
     except TypeError:
         raise InputError(f"{path}: the fields of a configuration are words; found {[k for k in tree if not isinstance(k, str)]}") from None
 
-# %% ../nbs/00_config.ipynb #3a96965f
+# %% ../nbs/00_config.ipynb #b1b36fc7
 def field_table(
     model: type[Config],  # a configuration model
 ) -> str:  # Markdown table: field, default, meaning
