@@ -1,0 +1,101 @@
+"One test per contract, run over the whole dictionary of its variants."
+import pytest
+import torch
+from stouter.baselines.reference import REFERENCES
+from stouter.data.samples import Condition, Samples
+from stouter.denoisers.fusion import FUSIONS
+from stouter.denoisers.stunet import STUnet
+from stouter.diffusion.forward import NoiseSchedule
+from stouter.diffusion.objective import LOSSES, OBJECTIVES
+from stouter.diffusion.reverse import SAMPLERS
+from stouter.evaluation.metrics import METRICS
+from stouter.graphs.encoders import ENCODERS
+from stouter.training.batches import stream
+from stouter.training.loop import DiffusionGenerator, Recipe
+
+
+def toy_samples(n_stations=3, n_days=14, length=24):
+    station = torch.arange(n_stations).repeat_interleave(n_days)
+    week = (torch.arange(7 * 24).reshape(7, 24)[:, :length]).repeat(n_days // 7 * n_stations, 1)
+    x = torch.rand(len(station), length, generator=stream(5))
+    return Samples(x, Condition(station, week, torch.randn(n_stations, 6), torch.randn(168, 5)))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoder(name):
+    torch.manual_seed(0)
+    encoder = ENCODERS[name](7, 16, 2, 4).eval()
+    x, edges = torch.randn(5, 7), torch.tensor([[0, 1, 1, 2, 3], [1, 0, 2, 1, 1]])
+    out = encoder(x, edges)
+    assert out.shape == (5, 4)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    place = order.argsort()
+    torch.testing.assert_close(encoder(x[order], place[edges]), out[order], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("lead", [(2,), (2, 24)])
+def test_fusion(name, lead):
+    assert FUSIONS[name](6, 5, 8)(torch.randn(*lead, 6), torch.randn(*lead, 5)).shape == (*lead, 8)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("length", [24, 23, 25, 168])
+def test_denoiser(fusion, length):
+    samples = Condition(torch.zeros(2, dtype=torch.long), torch.zeros(2, length, dtype=torch.long), torch.randn(1, 6), torch.randn(168, 5))
+    denoiser = STUnet(6, 5, width=8, multipliers=(1, 2), fusion=FUSIONS[fusion])
+    out = denoiser(torch.randn(2, 1, length), torch.tensor([0, 49]), samples)
+    assert out.shape == (2, 1, length) and out.isfinite().all()
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_objective_converts_back(name):
+    schedule = NoiseSchedule(100)
+    objective = OBJECTIVES[name](schedule)
+    x0, eps, t = torch.randn(8, 1, 24), torch.randn(8, 1, 24), torch.randint(1, 100, (8,))
+    a = schedule.alpha_bar[t][:, None, None]
+    x_t = a.sqrt() * x0 + (1 - a).sqrt() * eps
+    torch.testing.assert_close(objective.to_noise(x_t, objective.target(x0, eps, t), t), eps, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss(name):
+    x = torch.tensor([0.0, 2.0])
+    assert LOSSES[name](x, x) == 0 and LOSSES[name](x, -x) > 0
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("n_steps", [1, 7, 50])
+def test_sampler(name, n_steps):
+    schedule = NoiseSchedule(50)
+    draw = lambda seed: SAMPLERS[name](lambda x, t: torch.zeros_like(x), (3, 1, 24), schedule, n_steps, stream(seed))
+    assert draw(0).shape == (3, 1, 24) and draw(0).isfinite().all()
+    assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
+
+
+def stouter_method():
+    schedule = NoiseSchedule(20)
+    denoiser = STUnet(6, 5, width=8, multipliers=(1, 2))
+    return DiffusionGenerator(denoiser, OBJECTIVES["noise"](schedule), LOSSES["mse"], SAMPLERS["ddim"], 5)
+
+
+@pytest.mark.parametrize("name", ["STOUTER", *REFERENCES])
+def test_generator(name):
+    train = toy_samples()
+    method = stouter_method() if name == "STOUTER" else REFERENCES[name]()
+    method.fit(train, Recipe(n_updates=2, batch_size=8)) if name == "STOUTER" else method.fit(train)
+    condition = train.condition[:10]
+    out = method.sample(condition, 4, stream(1))
+    assert out.shape == (4, 10, 24) and out.isfinite().all()
+    assert torch.equal(out, method.sample(condition, 4, stream(1)))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metric_ignores_the_order_of_stations_and_missing_hours(name):
+    real, fake = torch.rand(20, 24, generator=stream(2)).numpy(), torch.rand(5, 20, 24, generator=stream(3)).numpy()
+    value = METRICS[name](real, fake)
+    assert METRICS[name](real[::-1], fake[:, ::-1]) == pytest.approx(value, rel=1e-5)
+    real[3, 4] = float("nan")
+    assert METRICS[name](real, fake) == pytest.approx(value, rel=0.05)
+    with pytest.raises(ValueError):
+        METRICS[name](real, fake[:, :10])
