@@ -1,0 +1,124 @@
+"The command line end to end, as a user meets it."
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+from conftest import ROOT, SHARED, needs_data, stouter
+
+
+def test_run_makes_everything_it_promises(tiny_run):
+    out, done = tiny_run
+    for name in ("run.yaml", "provenance.json", "traffic.nc", "places.parquet", "ingest.json", "graphs.safetensors", "checkpoint.pt",
+                 "denoiser.safetensors", "loss.npy", "samples.safetensors", "metrics.json", "metrics.parquet", "run.ipynb",
+                 "figures/week.png", "figures/profile_and_distribution.png", "figures/training.png"):
+        assert (out / name).stat().st_size > 0, name
+    assert str(out / "run.ipynb") in done.stdout
+    for method in ("STOUTER", "historical average", "bootstrap"):
+        assert method in done.stdout
+    notebook = nbformat.read(out / "run.ipynb", as_version=4)
+    assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
+    for stage in ("ingest", "pretrain", "train", "sample"):
+        assert stage in done.stderr, f"no progress bar for {stage}"
+
+
+def test_same_seed_same_bytes_and_other_seed_others(tiny_run, tmp_path):
+    out, _ = tiny_run
+    stouter("run", "tiny", "--out", tmp_path / "again")
+    assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
+    stouter("run", "tiny", "--out", tmp_path / "other", "--seed", 1)
+    assert json.loads((tmp_path / "other/metrics.json").read_text())["methods"] != json.loads((out / "metrics.json").read_text())["methods"]
+
+
+def test_generate_and_evaluate(tiny_run, tmp_path):
+    out, _ = tiny_run
+    table = tmp_path / "traffic.parquet"
+    done = stouter("generate", out, "--days", "2013-11-08:2013-11-10", "--samples", 3, "--out", table)
+    frame = pd.read_parquet(table)
+    assert f"{len(frame):,} rows" in done.stdout and len(frame) == 12 * 3 * 72
+    assert str(frame.time.dt.tz) == "Europe/Rome" and set(frame.service) == {"internet"} and frame.value.min() >= 0
+    assert frame.time.min() == pd.Timestamp("2013-11-08", tz="Europe/Rome")
+    judged = stouter("evaluate", "--real", out / "traffic.nc", "--generated", table, "--out", tmp_path / "metrics.json")
+    assert "generated" in judged.stdout and json.loads((tmp_path / "metrics.json").read_text())["generated"]["mae"] > 0
+
+
+def test_simulate_then_ingest(tmp_path):
+    stouter("simulate", tmp_path / "city", "--stations", 9, "--days", 3, "--seed", 4)
+    city = tmp_path / "city"
+    done = stouter("ingest", city / "records/*.txt", "--grid", city / "grid.geojson", "--pois", city / "pois.geojson", "--out", tmp_path / "t.nc")
+    assert "9 stations x 72 hours x 5 services" in done.stdout
+    assert json.loads((tmp_path / "t.json").read_text())
+
+
+@needs_data
+def test_ingest_reads_the_real_lines(tmp_path):
+    done = stouter("ingest", SHARED / "milan_raw/sms-call-internet-mi-2013-11-01.first10000lines.txt",
+                   "--grid", SHARED / "grids/milano-grid.geojson", "--out", tmp_path / "t.nc")
+    assert "26 stations x 24 hours x 5 services" in done.stdout
+
+
+def updates_done(folder):
+    try:
+        import torch
+        return len(torch.load(folder / "checkpoint.pt", weights_only=True)["losses"])
+    except FileNotFoundError:
+        return 0
+
+
+def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
+    options = ("-p", "train.n_updates", 400, "-p", "train.checkpoint_every", 20)
+    whole = tmp_path / "whole"
+    stouter("run", "tiny", "--out", whole, *options)
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", "from stouter.cli import main; main()", "run", "tiny", "--out", str(out), *map(str, options)]
+    kills = 0
+    for stop_after in (20, 120):
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while updates_done(out) < stop_after and process.poll() is None:
+            time.sleep(0.02)
+        if process.poll() is None:
+            os.killpg(process.pid, 9)
+            kills += not (out / "denoiser.safetensors").exists()
+        process.wait()
+        subprocess.run(["pkill", "-9", "-f", str(out)], check=False)
+    assert kills >= 1, "the runs ended before they could be killed"
+    assert 0 < updates_done(out) < 400
+    stouter("run", "tiny", "--out", out, *options)
+    assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+
+
+def commands_of_the_readme():
+    text = (ROOT / "README.md").read_text()
+    return [line.split("#")[0].strip() for block in re.findall(r"```\n(.*?)```", text, re.S) for line in block.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("line", commands_of_the_readme())
+def test_readme_commands_exist(line):
+    program, verb, *rest = line.split()
+    if program == "make":
+        assert re.search(rf"^{verb}:", (ROOT / "Makefile").read_text(), re.M)
+        return
+    assert program == "stouter"
+    page = stouter(verb, "--help").stdout
+    for option in re.findall(r"(?<!\S)--?[a-z][\w-]*", " ".join(rest)):
+        assert option in page, f"{line}: {option}"
+
+
+def test_installed_wheel_runs_without_the_checkout(tmp_path):
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT], check=True,
+                   capture_output=True, cwd=tmp_path)
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, next(tmp_path.glob("*.whl"))], check=True,
+                   capture_output=True)
+    assert (site / "stouter/experiments/run.ipynb").exists() and (site / "stouter/experiments/params/demo.yaml").exists()
+    code = f"import sys; sys.path.insert(0, {str(site)!r}); import stouter.cli as c; assert c.__file__.startswith({str(site)!r}); c.main()"
+    env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code, "run", "tiny", "--out", str(tmp_path / "run")], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "run/metrics.json").exists()
