@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+RESULTS := milan_28 nanjing demo
 
-.PHONY: demo test nbs py docs lab readme clean
+.PHONY: demo test nbs py docs lab readme results clean
 
 demo: $(RUN)  ## simulated city -> generated traffic, measured
 	$(BIN)/stouter run demo --out runs/run/demo/seed0
@@ -28,6 +29,10 @@ py: $(DEV)  ## editable py:percent copies of the notebooks in _py/
 
 readme: $(DEV)  ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/make_readme.py
+
+results: $(DEV)  ## the real runs whose tables the README shows; finished ones are not run again
+	for name in $(RESULTS); do OMP_NUM_THREADS=1 $(BIN)/stouter run $$name --out runs/run/$$name/seed0 || exit 1; done
+	$(BIN)/python tools/keep_results.py $(RESULTS:%=runs/run/%/seed0)
 
 docs: $(DEV)  ## the site, in _docs/
 	$(BIN)/python tools/make_docs.py
