@@ -20,7 +20,8 @@ from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
 from . import __version__
-from .config import RecordsSource, experiments_folder, load_config
+from .config import RecordsSource
+from .config_file import experiments_folder, load_config
 from .data.city import simulate_city
 from .data.traffic import save_traffic
 from .experiment import generate as tables

@@ -4,6 +4,7 @@ from typing import get_args
 import pytest
 from conftest import ROOT
 from stouter import config as c
+from stouter.config_file import load_config
 from stouter.denoisers.fusion import FUSIONS
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.diffusion.reverse import SAMPLERS
@@ -15,7 +16,7 @@ FILES = sorted((ROOT / "nbs/experiments/params").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_file_loads_and_has_its_name(path):
-    assert c.load_config(path).name == path.stem
+    assert load_config(path).name == path.stem
 
 
 @pytest.mark.parametrize("model, field, choices", [

@@ -7,10 +7,11 @@ from conftest import ROOT
 FLOORS = [
     {"files", "style"},
     {"config", "data"},
-    {"patterns", "graphs", "diffusion", "denoisers", "evaluation"},
+    {"config_file", "patterns", "graphs", "diffusion", "denoisers", "evaluation"},
     {"training", "baselines"},
     {"experiment"},
     {"report"},
+    {"commands"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
@@ -53,6 +54,16 @@ def test_the_check_sees_every_form_of_import(source, rooms):
     assert rooms_imported_by(source, ("stouter", "data")) == rooms
 
 
+READERS = {"config_file", "experiment", "commands", "cli"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_wiring_knows_a_configuration(path):
+    inside = path.relative_to(PACKAGE).with_suffix("").parts
+    read = rooms_imported_by(path.read_text(), ("stouter", *inside[:-1])) & {"config", "config_file"}
+    assert not read or inside[0] in READERS, f"{inside[0]} reads a configuration: pass it arguments"
+
+
 def test_floor_zero_and_config_do_without_torch():
-    for name in ("files.py", "style.py", "config.py", "data/traffic.py", "data/cdr.py", "data/pois.py", "data/city.py"):
+    for name in ("files.py", "style.py", "config.py", "config_file.py", "data/traffic.py", "data/cdr.py", "data/pois.py", "data/city.py"):
         assert "import torch" not in (PACKAGE / name).read_text(), name
