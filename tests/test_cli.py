@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,22 @@ def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
     assert 0 < updates_done(out) < 400
     stouter("run", "tiny", "--out", out, *options)
     assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
+
+
+def test_one_process_in_a_folder_and_control_c_ends_it_with_one_line(tmp_path):
+    out, command = tmp_path / "run", [sys.executable, "-c", "from stouter.cli import main; main()"]
+    words = ["run", "tiny", "--out", str(out), "-p", "train.n_updates", "1000000", "-p", "train.checkpoint_every", "20"]
+    process = subprocess.Popen([*command, *words], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, text=True)
+    while updates_done(out) < 20 and process.poll() is None:
+        time.sleep(0.02)
+    second = stouter(*words, check=False)
+    assert second.returncode == 2 and "is working in this folder" in second.stderr.strip().splitlines()[-1]
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and said.strip().splitlines()[-1].startswith("stouter: interrupted") and "Traceback" not in said
+    third = stouter(*words, "--seed", 1, check=False)               # the folder is free again, and still that run's
+    assert third.returncode == 2 and "holds another run" in third.stderr
 
 
 def commands_of_the_readme():

@@ -29,10 +29,11 @@ def calendar(
     length: int,  # hours of a period, 24 or 168
 ) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:  # hours (H,) with zone; (H,) place among generated hours; (P, L) hours of the week
     "The hours of local days, and the periods that cover them."
-    start = first if length == 24 else first - pd.Timedelta(days=(first.dayofweek + 1) % 7)
+    start = first if length == 24 else first - pd.Timedelta(days=(first.day_of_week + 1) % 7)
     n_periods = -(-((last - start).days + 1) * 24 // length)
     wall = pd.date_range(start, periods=n_periods * length, freq="h")
-    hours = pd.date_range(first.tz_localize(zone), (last + pd.Timedelta(days=1)).tz_localize(zone), freq="h", inclusive="left")
+    midnights = (day.tz_localize(zone, ambiguous=True, nonexistent="shift_forward") for day in (first, last + pd.Timedelta(days=1)))
+    hours = pd.date_range(*midnights, freq="h", inclusive="left")
     return hours, wall.get_indexer(hours.tz_localize(None)), hour_of_week(wall).reshape(n_periods, length)
 
 # %% ../../nbs/705_generate.ipynb #54ff1c42
@@ -138,6 +139,7 @@ def evaluate(
     services = generated.service.unique()
     if len(services) != 1 or services[0] not in set(real.service):
         raise InputError(f"generated has services {list(services)}, real has {list(real.service.unique())}; give one service that both have")
+    generated = generated.assign(time=generated.time.dt.tz_convert(real.time.dt.tz))
     fake, stations, hours = to_cube(generated, "generated")
     truth, known, all_hours = to_cube(real[real.service == services[0]].assign(sample=0), "real")
     if (row := known.get_indexer(stations)).min() < 0:
@@ -149,9 +151,15 @@ def evaluate(
     place = all_hours.get_indexer(hours[index.ravel()]).reshape(index.shape)
     if (place < 0).any():
         raise InputError(f"generated covers {hours[0]} to {hours[-1]}, real only {all_hours[0]} to {all_hours[-1]}; give the same days")
+    fake = fake[:, :, index.ravel()]
+    if (holes := np.argwhere(~np.isfinite(fake))).size:
+        i, n, h = holes[0]
+        raise InputError(f"generated: {len(holes)} values are missing, first sample {i} of station {stations[n]} at {hours[index.ravel()[h]]}; give all")
+    if not np.isfinite(truth[0][row][:, place.ravel()]).any():
+        raise InputError(f"real has no value of these stations from {hours[0]} to {hours[-1]}; there is nothing to judge by")
     past = period_index(all_hours)
     past = past[past[:, -1] < place[0, 0]]
-    return judge_window(truth[0][row], fake[:, :, index.ravel()], all_hours, place, past if len(past) >= 14 else None, seed)
+    return judge_window(truth[0][row], fake, all_hours, place, past if len(past) >= 14 else None, seed)
 
 # %% ../../nbs/705_generate.ipynb #50f6a5a3
 def judge_window(
@@ -162,9 +170,12 @@ def judge_window(
     past: np.ndarray | None,  # (D, 24) where the days before lie, or None
     seed: int,  # of the references
 ) -> dict[str, dict[str, float]]:  # method -> metric -> value
-    "Metrics of the generated traffic, and of the references where there is a past to learn from."
+    "Metrics of the generated traffic, and of the references where there is a past. Raises `InputError` for a station without data."
     learn = place if past is None else past
-    scaler = StationScaler.fit(truth[:, learn])
+    try:
+        scaler = StationScaler.fit(truth[:, learn])
+    except ValueError:
+        raise InputError("real has stations without any value in the days to scale by; leave them out of both tables") from None
     nothing = torch.zeros(len(truth), 0), torch.zeros(168, 0)
 
     def samples(index: np.ndarray) -> Samples:

@@ -37,7 +37,7 @@ def read_records(
         traffic, report = ingest_cdr(files, places, source.zone, on_file=lambda done, total: bar.update(done - bar.n))
     return traffic, places, report
 
-
+# %% ../../nbs/701_sources.ipynb #16ce35d4
 def open_records(
     source: RecordsSource,  # where records, grid and counts lie
     folder: Path,  # of the run; the ingest report is written here
@@ -72,11 +72,13 @@ def open_array(
     "Read hours x cells from a .npy file. Raises `InputError` for another shape."
     try:
         values = np.load(source.array, allow_pickle=False)
-    except ValueError as error:
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file {source.array}; data.source.array expects a .npy file") from None
+    except (ValueError, EOFError) as error:
         raise InputError(f"{source.array}: not a .npy array of numbers ({error}); expected shape (hours, cells)") from None
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
-    if values.ndim != 2 or values.shape[1] % source.n_columns:
-        raise InputError(f"{source.array}: shape {values.shape}; expected (hours, rows * {source.n_columns}), check n_columns")
+    if values.ndim != 2 or not len(values) or values.shape[1] % source.n_columns or values.dtype.kind not in "iuf":
+        raise InputError(f"{source.array}: {values.dtype} of shape {values.shape}; expected numbers (hours, rows * {source.n_columns}), check n_columns")
     row, column = np.divmod(np.arange(values.shape[1]), source.n_columns)
     metres = 111_195                                          # of one degree at (0, 0), mean radius 6371 km
     places = pd.DataFrame(

@@ -133,8 +133,10 @@ def fit(
     checkpoint: Path | None = None,  # resumed from if it exists, written while training
     on_update: Callable[[int, float], None] | None = None,  # called with updates done and loss
 ) -> tuple[nn.Module, list[float]]:  # averaged denoiser in eval mode; loss of every update
-    "Train to `recipe.n_updates`. Raises `FloatingPointError` for a loss that is no number, `InputError` for a bad checkpoint."
+    "Train to `recipe.n_updates`. Raises `ValueError` without samples, `FloatingPointError` for a loss of NaN, `InputError` for a bad checkpoint."
     data, device = train.complete(), next(denoiser.parameters()).device
+    if not len(data):
+        raise ValueError(f"none of {len(train)} samples is without a missing hour; there is nothing to train on")
     state, label = State.start(denoiser.train(), recipe), {"seed": seed, **asdict(recipe)}
     if checkpoint and checkpoint.exists():
         state.load(checkpoint, label)
