@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 STAGE = ROOT / "_proc"
 
 shutil.rmtree(STAGE, ignore_errors=True)
-staged = Path(proc_nbs() or STAGE)
+staged = Path(proc_nbs(n_workers=0) or STAGE)
 shutil.copy(ROOT / "_quarto.yml", staged / "_quarto.yml")
 command = ["quarto", "render", "--no-execute"] if shutil.which("quarto") else [str(Path(sys.executable).parent / "smalldocs"), "render"]
 subprocess.run(command, cwd=staged, check=True)
