@@ -1,4 +1,5 @@
 "House rules that a machine can check."
+import ast
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import sys
 
 import nbformat
 import pytest
+import yaml
 from conftest import ROOT
 
 NBS = sorted(p for p in (ROOT / "nbs").rglob("[!_.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
@@ -65,6 +67,14 @@ class TestLiterateNotebook:
             assert output["output_type"] != "error", output.get("evalue")
             assert "widget" not in json.dumps(output.get("data", {}))[:300], "a progress widget was stored"
 
+    def test_imports_stand_alone(self, path):
+        "The site executes every cell with an import, so such a cell may need nothing of the story before it."
+        for source in cells(path, "code"):
+            if "#| hide" in source or source.startswith("#| export"):
+                continue
+            kinds = {isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(re.sub(r"^[%!].*", "", source, flags=re.M)).body}
+            assert kinds != {True, False}, f"{path.name}: an import of its own cell, please:\n{source[:80]}"
+
     def test_speaks_of_no_machine(self, path):
         assert not re.search(r"/(home|root|work|Users)/\w+", path.read_text()), "an absolute path of a machine"
 
@@ -107,6 +117,12 @@ def test_package_is_what_the_notebooks_export(fresh_copy):
 def test_notebooks_are_clean(fresh_copy):
     for path in NBS:
         assert path.read_text() == (fresh_copy / path.relative_to(ROOT)).read_text(), f"{path.name}: run nbdev_clean"
+
+
+def test_the_site_lists_every_notebook():
+    contents = yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"]
+    listed = [name for part in contents for name in (part["contents"] if isinstance(part, dict) else [part])]
+    assert sorted(listed) == sorted(p.name for p in LITERATE)
 
 
 def test_readme_is_made_from_the_index():
