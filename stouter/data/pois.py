@@ -102,7 +102,7 @@ def count_pois(
 ) -> pd.DataFrame:  # (N, 8) whole numbers, index `station`, columns `POI_CATEGORIES`; `attrs` has `coverage` and `outside`
     "Number of places of each category that each station covers (section 4.2). Raises `InputError` if it is none at all."
     coverage, lon, lat = choose_coverage(stations, coverage), pois.lon.to_numpy(float), pois.lat.to_numpy(float)
-    kind = pd.Categorical(pois.category, categories=POI_CATEGORIES).codes
+    kind = pd.Index(POI_CATEGORIES).get_indexer(pois.category)
     if (kind < 0).any():
         raise InputError(f"expected categories out of {', '.join(POI_CATEGORIES)}, got {pois.category[kind < 0].iloc[0]!r}; see `categorise`")
     row, place = COVERAGES[coverage](lon, lat, stations)
