@@ -274,19 +274,40 @@ def test_too_small_a_disk_is_seen_before(publisher, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "ab", buffering=0) as sink, pytest.raises(InputError, match=f"/dev/full: cannot write .{os.strerror(errno.ENOSPC)}.; what has arrived is kept"):
+        module.write_whole(sink, b"x")
+
+
 def test_disk_full_on_the_way(publisher, tmp_path):
-    part = tmp_path / "sms-call-internet-mi-2013-11-01.txt.part"
-    part.symlink_to("/dev/full")
-    with pytest.raises(InputError, match=f"1 of 4 .*2013-11-01.txt.part: cannot write .{os.strerror(errno.ENOSPC)}.*make room and start again"):
-        fetch(publisher, tmp_path, workers=1)
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, before[1]))      # the system refuses any file to grow beyond that
+        with pytest.raises(InputError, match="^3 of 4 .*txt.part: cannot write .*; what has arrived is kept, make room and start again"):
+            fetch(publisher, tmp_path, workers=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    kept = [path.stat().st_size for path in tmp_path.glob("*.part")]
+    assert kept == [120_000] * 3
+    publisher.log.clear()
     fetch(publisher, tmp_path)
     assert whole(publisher, tmp_path)
+    assert sorted(start for _, start in publisher.log) == [0, 0, 120_000, 120_000, 120_000]      # description, fourth file, three ends
 
 
 def test_folder_that_cannot_be(publisher, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot write into .*choose another output folder"):
         fetch(publisher, tmp_path / "file" / "raw")
+
+
+def size_of(path):
+    "Bytes of a file that may be renamed at this moment."
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 CHILD = "import sys; from stouter.commands.download import download; download('milan', out=__import__('pathlib').Path(sys.argv[1]), base=sys.argv[2], workers=2)"
@@ -296,9 +317,12 @@ CHILD = "import sys; from stouter.commands.download import download; download('m
 def test_killed_and_resumed(publisher, tmp_path, kill):
     folder = tmp_path / "raw"
     publisher.faults = {number: [("slow",)] for number in publisher.bodies}
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder), publisher.base], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder), publisher.base], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),       # a shell in the background would have it ignored
+    )
     deadline = time.monotonic() + 60
-    while not any(path.stat().st_size > 20_000 for path in folder.glob("*.part")) and time.monotonic() < deadline:
+    while not any(size_of(path) > 20_000 for path in folder.glob("*.part")) and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(kill)
     child.wait(30)

@@ -51,7 +51,7 @@ def fill_part(
     digest, have = hashlib.md5(), 0
     with open(part, "ab+", buffering=0) as sink:
         sink.seek(0)
-        while chunk := sink.read(1 << 20):
+        while have <= size and (chunk := sink.read(1 << 20)):
             digest.update(chunk)
             have += len(chunk)
         on_size(have)
@@ -63,7 +63,7 @@ def fill_part(
                 digest, have = hashlib.md5(), 0
                 if start:
                     raise http.client.HTTPException(f"the server sent byte {start} and those after it, unasked")
-            while have < size and (chunk := response.read(min(1 << 18, size - have))):
+            while have < size and (chunk := response.read1(min(1 << 18, size - have))):
                 write_whole(sink, chunk)
                 digest.update(chunk)
                 on_size(have := have + len(chunk))
