@@ -91,9 +91,17 @@ class Handler(BaseHTTPRequestHandler):
         self.send(200, len(body))
         self.write(body)
 
+    def do_rangeless_and_broken(self, body, start, after):
+        self.send(200, len(body))
+        self.write(body[:after])
+
     def do_misplaced(self, body, start):
         self.send(206, len(body) - 5, Content_Range=f"bytes 5-{len(body) - 1}/{len(body)}")
         self.write(body[5:])
+
+    def do_end(self, body, start):
+        self.send(206, 5, Content_Range=f"bytes {len(body) - 5}-{len(body) - 1}/{len(body)}")
+        self.write(body[-5:])
 
     def do_wrong(self, body, start):
         self.head(body, start)
@@ -159,7 +167,7 @@ RECOVERS = {
     "429 with a date gone by": [("later", "Wed, 21 Oct 2015 07:28:00 GMT")], "408": [("answer", 408)],
     "broken at once": [("broken", 0), ("broken", 0)], "broken more often than we have tries": [("broken", 30_000)] * 6,
     "broken and range not honoured": [("broken", 50_000), ("rangeless",)], "broken and another range": [("broken", 50_000), ("misplaced",)],
-    "wrong checksum once": [("wrong",)], "wrong end": [("broken", 100_000), ("wrong",)], "a body without an end": [("endless",)],
+    "broken and then only the end": [("broken", 50_000), ("end",)], "wrong checksum once": [("wrong",)], "wrong end": [("broken", 100_000), ("wrong",)], "a body without an end": [("endless",)],
     "redirect to the storage": [("redirect", 100)], "redirect in the middle": [("broken", 70_000), ("redirect", 100)],
     "416 for a part": [("broken", 10_000), ("answer", 416)],
 }
@@ -196,6 +204,13 @@ def test_gives_up_on_one_file_and_fetches_the_others(publisher, tmp_path, faults
     fetch(publisher, tmp_path / "raw")                     # the next call asks for the missing one alone
     assert whole(publisher, tmp_path / "raw")
     assert {name for name, _ in publisher.log} == {"description", 100}
+
+
+def test_no_byte_is_lost_to_a_server_without_ranges(publisher, tmp_path):
+    publisher.faults[100] = [("broken", 50_000), ("rangeless_and_broken", 20_000), ("rangeless_and_broken", 70_000), ("rangeless",)]
+    fetch(publisher, tmp_path)
+    assert whole(publisher, tmp_path)
+    assert [start for name, start in publisher.log if name == 100] == [0, 50_000, 50_000, 70_000]
 
 
 def test_retry_after_is_waited_for(publisher, tmp_path):

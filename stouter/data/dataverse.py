@@ -49,7 +49,7 @@ class Collection:
     files: tuple[RemoteFile, ...]
     description: bytes = field(default=b"", repr=False)  # all of it, as it came
 
-
+# %% ../../nbs/151_dataverse.ipynb #9c0be80a
 def parse_file(
     entry: dict,  # one of `datasetVersion.files`
 ) -> RemoteFile:  # the same, checked
@@ -104,7 +104,7 @@ def asked_to_wait(
     except (ValueError, TypeError):
         return None
 
-
+# %% ../../nbs/151_dataverse.ipynb #b9416e01
 def pause_after(
     error: Exception,  # one of `NETWORK_ERRORS`
     failures: int,  # how many in a row, this one included

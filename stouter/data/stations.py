@@ -118,7 +118,7 @@ def in_areas(
     "Pairs of a station and a place inside its polygon, borders included."
     return tuple(shapely.STRtree(shapely.points(lon, lat)).query(stations["area"].to_numpy(), predicate="intersects"))
 
-
+# %% ../../nbs/122_station_tables.ipynb #273da553
 def within_radius(
     lon: np.ndarray,  # (P,) degrees east of the places
     lat: np.ndarray,  # (P,) degrees north
