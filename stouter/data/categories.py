@@ -76,11 +76,11 @@ CATEGORIES = TAG_CATEGORIES | FCLASS_CATEGORIES
 
 # %% ../../nbs/120_categories.ipynb #2bdb6733
 def categorise(
-    tags: dict[str, str],  # tags of one place, key -> value
+    tags: dict,  # tags of one place, key -> value; a value that is no word counts for the star only
     table: dict[tuple[str, str], str] = CATEGORIES,  # (key, value or star) -> category
 ) -> str | None:  # one of `POI_CATEGORIES`, or None: not a place of interest
     "Category of a place by a table: a named value first, then the star of a key."
-    named = [pair for pair in tags.items() if pair in table]
+    named = [pair for pair in tags.items() if isinstance(pair[1], str) and pair in table]
     hits = named or [(key, "*") for key, value in tags.items() if value and (key, "*") in table]
     if len(hits) > 1:
         return next(category for pair, category in table.items() if pair in hits)
