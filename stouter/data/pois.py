@@ -65,7 +65,7 @@ PLACE_READERS = {
 def read_pois(
     path: Path,  # places as GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp
     table: dict[tuple[str, str], str] = CATEGORIES,  # (key, value or star) -> category; see `read_categories` for your own
-) -> pd.DataFrame:  # one row per place: lon, lat in degrees, `category` one of `POI_CATEGORIES`
+) -> pd.DataFrame:  # one row per place: lon, lat in degrees, `category` one of `POI_CATEGORIES`; `attrs` has `file`
     "Places of interest from a file. Raises `InputError` naming file and line, feature, record or object."
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; download it, or check the path")
@@ -78,7 +78,9 @@ def read_pois(
         places.append((lon, lat, category))
     if not places:
         raise InputError(f"{path}: expected places with a category or OpenStreetMap tags, got none; see CATEGORIES for the tags")
-    return pd.DataFrame(places, columns=["lon", "lat", "category"])
+    pois = pd.DataFrame(places, columns=["lon", "lat", "category"])
+    pois.attrs = {"file": str(path)}                    # so that a later message can name it
+    return pois
 
 # %% ../../nbs/12_pois.ipynb #c3d83fa4
 def choose_coverage(
@@ -106,13 +108,14 @@ def count_pois(
     if (kind < 0).any():
         raise InputError(f"expected categories out of {', '.join(POI_CATEGORIES)}, got {pois.category[kind < 0].iloc[0]!r}; see `categorise`")
     row, place = COVERAGES[coverage](lon, lat, stations)
+    file = pois.attrs.get("file", "places")
     outside = len(pois) - len(np.unique(place))
     if outside and outside == len(pois):
         swapped = len(np.unique(COVERAGES[coverage](lat, lon, stations)[1])) if (np.abs(lon) <= 90).all() else 0
         hint = f"with lon and lat swapped {swapped:,} would: swap them" if swapped else "do both files show the same region?"
-        raise InputError(f"no station covers any of {len(pois):,} places, around ({np.median(lon):.4g}, {np.median(lat):.4g}); {hint}")
+        raise InputError(f"{file}: no station covers any of {len(pois):,} places, around ({np.median(lon):.4g}, {np.median(lat):.4g}); {hint}")
     if outside:
-        logging.getLogger(__name__).warning("%d of %d places lie beyond every station (coverage: %s) and are not counted", outside, len(pois), coverage)
+        logging.getLogger(__name__).warning("%s: %d of %d places lie beyond every station (coverage: %s) and are not counted", Path(file).name, outside, len(pois), coverage)
     counts = np.bincount(row * len(POI_CATEGORIES) + kind[place], minlength=len(stations) * len(POI_CATEGORIES))
     table = pd.DataFrame(counts.reshape(len(stations), -1), index=stations.index, columns=list(POI_CATEGORIES))
     table.attrs = {"coverage": coverage, "outside": outside}

@@ -59,7 +59,7 @@ def read_positions(
     spelt = {name.lower(): name for name in table}
     names = {to: next((spelt[name] for name in known if name in spelt), None) for to, known in POSITION_NAMES.items()}
     if missing := [name for name, found in names.items() if found is None]:
-        raise InputError(f"{path}, line 1: expected columns lon and lat, got {', '.join(table)}; add {' and '.join(missing)}")
+        raise InputError(f"{line_of(path, -1)}: expected columns lon and lat, got {', '.join(table)}; add {' and '.join(missing)}")
     table = table.rename(columns={found: to for to, found in names.items()})
     degrees = table[["lon", "lat"]].apply(pd.to_numeric, errors="coerce")
     wrong = ~(degrees.abs() <= [180, 90]).all(axis=1).to_numpy()            # also catches what is no number
