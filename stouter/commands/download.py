@@ -38,6 +38,7 @@ def download(
     "Fetch the publisher's raw records or grid, checked by MD5. Goes on where it was broken off."
     doi, base = doi_of(collection), base.rstrip("/")
     folder = out or Path("downloads") / collection.removeprefix("doi:").replace("/", "-")
+    typer.echo(f"asking {base} for {doi}")
     plan = plan_download(read_collection(doi, base), folder, days)
     typer.echo(plan.words())
     if dry_run:
