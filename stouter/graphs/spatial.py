@@ -154,7 +154,7 @@ def base_station_graph(
         features = (Position if counts is None else LogCounts).fit(stations, counts)
     x = features(stations, counts) if len(stations) else torch.zeros(0, 1)
     empty = torch.zeros(len(stations), dtype=torch.bool) if counts is None else torch.from_numpy(counts.sum(axis=1).to_numpy() == 0)
-    pos = torch.from_numpy(stations[["lon", "lat"]].to_numpy(float))
+    pos = torch.from_numpy(stations[["lon", "lat"]].to_numpy(float, copy=True))
     return Data(x=x, edge_index=edges_within(pos[:, 0].numpy(), pos[:, 1].numpy(), radius_km), pos=pos, empty=empty)
 
 # %% ../../nbs/42_base_station_graph.ipynb #501b5534

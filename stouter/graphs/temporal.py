@@ -47,6 +47,7 @@ RELATIONS = ("hour", "day")  # names of the edge types 0 and 1
 def temporal_graph(
     wrap: bool = True,  # close the week: Saturday leads to Sunday
     features: Callable[[], HourFeatures] = one_hot,  # H_t, a value of `TEMPORAL_FEATURES`
+    both_ways: bool = False,  # every edge in both directions
 ) -> Data:  # x (168, F), edge_index (2, E), edge_type (E,) places in `RELATIONS`, table_width
     "The graph of the hours of a week, Sunday 00:00 first (section 4.1, Fig. 4)."
     hour_of_week = torch.arange(168)
@@ -54,4 +55,6 @@ def temporal_graph(
     inside = torch.ones_like(following, dtype=torch.bool) if wrap else following < 168
     edge_type, source = inside.nonzero(as_tuple=True)
     edge_index = torch.stack([source, following[inside] % 168])
+    if both_ways:
+        edge_index, edge_type = torch.cat([edge_index, edge_index.flip(0)], dim=1), edge_type.repeat(2)
     return Data(edge_index=edge_index, edge_type=edge_type, **features()._asdict())
