@@ -11,6 +11,7 @@ FLOORS = [
     {"training", "baselines"},
     {"experiment"},
     {"report"},
+    {"commands"},
     {"cli"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

@@ -15,6 +15,7 @@ import pandas as pd
 import typer
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from safetensors.torch import save_file
 from scipy.spatial import cKDTree
 from torch_geometric.data import Data
@@ -87,7 +88,7 @@ def draw_graph(
     dots = ax.scatter(*pos[~alone].T, c=degree, cmap="viridis_r", s=size, linewidths=0, zorder=2, rasterized=True)
     ax.scatter(*pos[alone].T, color="C3", marker="x", s=16, linewidths=0.8, zorder=3, label=f"{alone.sum():,} isolated")
     if len(degree):
-        figure.colorbar(dots, ax=ax, label="neighbours")
+        figure.colorbar(dots, ax=ax, label="neighbours", ticks=MaxNLocator(integer=True))
     if alone.any():
         ax.legend(loc="lower left", frameon=True)
     ax.set(title=title, xlabel="longitude (deg)", ylabel="latitude (deg)", aspect=1 / max(np.cos(np.radians(pos[:, 1].mean())), 0.05))

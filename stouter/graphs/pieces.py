@@ -30,10 +30,10 @@ class Pieces:
         self.graph, self.n_nodes, self.n_hops = graph, graph.num_nodes, n_hops
         self.n_pieces = -(-graph.num_edges // max_edges) or 1
         if self.n_pieces > 1:
-            source, target = graph.edge_index
+            source, target = graph.edge_index.cpu()
             self.source = source[target.argsort(stable=True)]                       # (E,) sorted by target
             self.start = F.pad(torch.bincount(target, minlength=self.n_nodes).cumsum(0), (1, 0))
-            self.order = torch.arange(self.n_nodes) if "pos" not in graph else torch.from_numpy(cKDTree(graph.pos.numpy()).indices)
+            self.order = torch.arange(self.n_nodes) if "pos" not in graph else torch.from_numpy(cKDTree(graph.pos.cpu().numpy()).indices)
 
     def cut(self, generator: torch.Generator | None = None, fanout: int | None = None) -> Iterator[Piece]:
         if self.n_pieces == 1:
