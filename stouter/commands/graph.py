@@ -142,8 +142,6 @@ def graph(
         raise InputError(f"{stations}: expected at least one station, got none")
     built = base_station_graph(table, counts_of(pois, table, radius) if pois else None, radius)
     figures = {**describe_graph(built), "radius_km": radius}
-    if not pois:
-        figures.pop("without_pois")
     alone = table.index[isolated(built).numpy()].tolist()
     about = {**figures, "isolated_stations": alone, "graph": str(out), "picture": str(out.with_suffix(".png"))}
     write_graph(built, table.index.tolist(), figures, out)

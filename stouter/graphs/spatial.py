@@ -73,7 +73,7 @@ def checked(
     counts: pd.DataFrame,  # one row per station, one column per category
 ) -> Tensor:  # (N, F) double
     "Counts as numbers. Raises `ValueError` naming station and column of what is none."
-    values = counts.to_numpy(dtype=float)
+    values = counts.to_numpy(dtype=float, copy=True)
     wrong = ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
@@ -141,7 +141,7 @@ def base_station_graph(
     counts: pd.DataFrame | None = None,  # indexed by station, one column per category
     radius_km: float = 1.0,  # d_BS
     features: LogCounts | Counts | Position | None = None,  # fitted; None: log counts, or position without counts, fitted here
-) -> Data:  # x (N, F), edge_index (2, E), pos (N, 2) degrees, empty (N,) True where every count is 0
+) -> Data:  # x (N, F), edge_index (2, E), pos (N, 2) degrees, with counts empty (N,) True where all are 0
     "The graph of base stations (section 4.2, Fig. 5). Raises `ValueError` if `counts` lacks a station, or is lacking."
     if counts is None and isinstance(features, LogCounts | Counts):
         raise ValueError("features of counts, but no counts are given; give counts or choose the features of position")
@@ -153,9 +153,9 @@ def base_station_graph(
     if features is None and len(stations):
         features = (Position if counts is None else LogCounts).fit(stations, counts)
     x = features(stations, counts) if len(stations) else torch.zeros(0, 1)
-    empty = torch.zeros(len(stations), dtype=torch.bool) if counts is None else torch.from_numpy(counts.sum(axis=1).to_numpy() == 0)
+    known = {} if counts is None else {"empty": torch.from_numpy(counts.sum(axis=1).to_numpy() == 0)}
     pos = torch.from_numpy(stations[["lon", "lat"]].to_numpy(float, copy=True))
-    return Data(x=x, edge_index=edges_within(pos[:, 0].numpy(), pos[:, 1].numpy(), radius_km), pos=pos, empty=empty)
+    return Data(x=x, edge_index=edges_within(pos[:, 0].numpy(), pos[:, 1].numpy(), radius_km), pos=pos, **known)
 
 # %% ../../nbs/42_base_station_graph.ipynb #501b5534
 def isolated(
@@ -167,10 +167,11 @@ def isolated(
 
 def describe_graph(
     graph: Data,  # of `base_station_graph`
-) -> dict[str, int | float]:  # nodes, directed edges, mean and largest degree, isolated and empty stations
+) -> dict[str, int | float]:  # nodes, directed edges, mean and largest degree, isolated stations; with counts, stations without any POI
     "Figures of a graph of base stations."
     degree = torch.bincount(graph.edge_index[1], minlength=graph.num_nodes)
-    return {
+    figures = {
         "nodes": graph.num_nodes, "directed_edges": graph.num_edges, "mean_degree": graph.num_edges / max(graph.num_nodes, 1),
-        "largest_degree": int(degree.max()) if len(degree) else 0, "isolated": int(isolated(graph).sum()), "without_pois": int(graph.empty.sum()),
+        "largest_degree": int(degree.max()) if len(degree) else 0, "isolated": int(isolated(graph).sum()),
     }
+    return figures | ({"without_pois": int(graph.empty.sum())} if "empty" in graph else {})
