@@ -20,7 +20,7 @@ from .spatial import Scale
 
 # %% ../../nbs/43_graphmae.ipynb #c4d99e37
 class GraphMAE(nn.Module):
-    "Masked autoencoder of node features (Eqs. 1 to 3). Raises `ValueError` for a share outside (0, 1] or gamma below 1."
+    "Masked autoencoder of node features (Eqs. 1 to 3). Raises `ValueError` for a gamma below 1."
 
     def __init__(
         self,
