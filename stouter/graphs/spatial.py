@@ -153,7 +153,7 @@ def base_station_graph(
     if features is None and len(stations):
         features = (Position if counts is None else LogCounts).fit(stations, counts)
     x = features(stations, counts) if len(stations) else torch.zeros(0, 1)
-    known = {} if counts is None else {"empty": torch.from_numpy(counts.sum(axis=1).to_numpy() == 0)}
+    known = {} if counts is None else {"empty": torch.from_numpy((counts.sum(axis=1) == 0).to_numpy(copy=True))}
     pos = torch.from_numpy(stations[["lon", "lat"]].to_numpy(float, copy=True))
     return Data(x=x, edge_index=edges_within(pos[:, 0].numpy(), pos[:, 1].numpy(), radius_km), pos=pos, **known)
 
