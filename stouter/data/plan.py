@@ -147,7 +147,7 @@ def row_features(
     tags = [kind[int(u * len(kind))] for kind, u in zip(kinds, rng.random(len(cell)))]
     return grid, [("Point", spot, tag) for spot, tag in zip(degrees(row + inside[0], cell + inside[1]).tolist(), tags)]
 
-
+# %% ../../nbs/130_plan.ipynb #9041a9fa
 def write_map(
     plan: Plan,  # the city
     seed: int,  # of the city; each row has its own stream
