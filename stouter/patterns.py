@@ -132,7 +132,7 @@ def plot_days(
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
-
+# %% ../nbs/32_patterns.ipynb #5ff4786b
 def plot_week(
     values: np.ndarray,  # (N, H) volumes, NaN = missing
     hours: pd.DatetimeIndex,  # (H,) local times

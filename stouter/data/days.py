@@ -50,7 +50,7 @@ def lived_weekday(
 
 # %% ../../nbs/131_days.ipynb #9ee4afe0
 MEMORY = np.array([[0.70], [0.993]], dtype="float32")  # autocorrelation after one hour of the fast and of the slow residual
-SPREAD = np.array([0.12, 0.125], dtype="float32")  # standard deviation of each, in logarithms
+SPREAD = np.array([0.12, 0.11], dtype="float32")  # standard deviation of each, in logarithms
 PARTS = np.array([0.13, 0.77, 0.10], dtype="float32")  # of an innovation's variance: the city, a smooth map, each cell
 BLUR = 0.66  # cells, width of that map
 
@@ -111,7 +111,7 @@ def event_factor(
 
 # %% ../../nbs/131_days.ipynb #cdb4190d
 SERVICE_TABLE = pd.DataFrame(
-    [(0.055, 2.6, 0.45, 1.3), (0.035, 2.6, 0.45, 1.3), (0.036, 4.0, 0.40, 1.3), (0.040, 4.0, 0.40, 1.3), (1.0, 1.0, 0.10, 1.0)],
+    [(0.075, 3.2, 0.45, 1.3), (0.042, 3.2, 0.45, 1.3), (0.052, 4.2, 0.40, 1.3), (0.058, 4.2, 0.40, 1.3), (1.0, 1.0, 0.13, 1.0)],
     index=["sms_in", "sms_out", "call_in", "call_out", "internet"],
     columns=["share", "sharp", "noise", "loud"],  # of internet's level; power of the rhythm; deviation of a slot; factor on residuals
     dtype="float32",
@@ -158,7 +158,7 @@ def draw_day(
     return Day(slots.as_unit("ms").asi8, clock, activity, residual, draw_events(plan, rng)), state
 
 # %% ../../nbs/131_days.ipynb #e951a712
-EVENT, LOST, OUTAGE = 0.025, 5e-4, 1 / 500  # activity of one call; share of lost records; outages per station-day
+EVENT, LOST, OUTAGE = 0.018, 5e-4, 1 / 500  # activity of one call; share of lost records; outages per station-day
 
 
 def draw_row(
