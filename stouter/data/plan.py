@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['USES', 'ACTIVITY', 'PLACES', 'MEDIAN_LEVEL', 'LEVEL_SPREAD', 'LEVEL_SHARES', 'USE_WIDTH', 'USE_BASE', 'ROOM',
            'ROOM_SCORE', 'TAGS', 'stream', 'smooth_maps', 'weekly_activity', 'Plan', 'standard', 'plan_city', 'degrees',
-           'row_features', 'write_map']
+           'feature', 'row_features', 'write_map']
 
 # %% ../../nbs/130_plan.ipynb #088942e1
 import json
@@ -135,22 +135,31 @@ def degrees(
     return np.stack([9.15 + 235 * metre_east * east, 45.44 + 235 * metre_north * north], axis=-1).round(7)
 
 
+def feature(
+    kind: str,  # GeoJSON geometry type
+    spot: list,  # coordinates, nested as its type demands
+    properties: dict,  # of the feature
+) -> dict:  # ready for `json.dumps`
+    "One GeoJSON feature."
+    return {"type": "Feature", "properties": properties, "geometry": {"type": kind, "coordinates": spot}}
+
+
 def row_features(
     plan: Plan,  # the city
     row: int,  # its number from the south
     cells: slice,  # where its cells stand
     rng: np.random.Generator,  # spots and kinds of the places
-) -> tuple[list[tuple], list[tuple]]:  # geometry type, coordinates and properties of each cell; of each place
+) -> tuple[list[dict], list[dict]]:  # GeoJSON features of the cells; of the places
     "What the map shows in one row: the cells with their `cellId`, the places with OpenStreetMap tags."
     east = np.arange(cells.stop - cells.start)
     rings = np.stack([degrees(np.full(len(east), row + i), east + j) for i, j in [(0, 0), (0, 1), (1, 1), (1, 0), (0, 0)]], axis=1)
-    grid = [("Polygon", [ring], {"cellId": k}) for k, ring in enumerate(rings.tolist(), cells.start + 1)]
+    grid = [feature("Polygon", [ring], {"cellId": k}) for k, ring in enumerate(rings.tolist(), cells.start + 1)]
     counts = plan.places[cells]
     cell, category = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
     inside = rng.uniform(0.02, 0.98, (2, len(cell)))
     kinds = [TAGS[POI_CATEGORIES[c]] for c in category]
     tags = [kind[int(u * len(kind))] for kind, u in zip(kinds, rng.random(len(cell)))]
-    return grid, [("Point", spot, tag) for spot, tag in zip(degrees(row + inside[0], cell + inside[1]).tolist(), tags)]
+    return grid, [feature("Point", spot, tag) for spot, tag in zip(degrees(row + inside[0], cell + inside[1]).tolist(), tags)]
 
 # %% ../../nbs/130_plan.ipynb #9041a9fa
 def write_map(
@@ -165,9 +174,8 @@ def write_map(
             files, begin = (cell_file, place_file), ['{"type": "FeatureCollection", "features": [\n'] * 2
             for row, cells in plan.rows():
                 for k, features in enumerate(row_features(plan, row, cells, stream(seed, 1, row))):
-                    texts = [json.dumps({"type": "Feature", "properties": p, "geometry": {"type": kind, "coordinates": spot}})
-                             for kind, spot, p in features]
-                    files[k].write(begin[k] + ",\n".join(texts) if texts else "")
-                    begin[k] = ",\n" if texts else begin[k]
+                    if features:
+                        files[k].write(begin[k] + json.dumps(features)[1:-1])
+                        begin[k] = ",\n"
             for file in files:
                 file.write("\n]}\n")
