@@ -106,7 +106,7 @@ def simulate_city(
     write_map(plan, seed, city.grid, city.pois)
     truth = pd.DataFrame(plan.mix, columns=USES, index=np.arange(1, n_stations + 1)).assign(level=plan.level)
     with replacing(city.truth) as part:
-        truth.round(6).to_csv(part, index_label="station")
+        truth.round(6).to_csv(part, index_label="station", lineterminator="\n")
     for number, midnight in enumerate(pd.date_range(first_day, periods=n_days, tz="Europe/Rome")):
         city.records.append(folder / "records" / f"sms-call-internet-sim-{midnight:%Y-%m-%d}.txt")
         day, state = draw_day(plan, state, midnight, stream(seed, 2, number))

@@ -170,7 +170,7 @@ def write_map(
 ) -> None:
     "Write both files row by row, as feature collections."
     with replacing(grid) as grid_part, replacing(pois) as pois_part:
-        with open(grid_part, "w", encoding="utf-8") as cell_file, open(pois_part, "w", encoding="utf-8") as place_file:
+        with open(grid_part, "w", newline="\n") as cell_file, open(pois_part, "w", newline="\n") as place_file:
             files, begin = (cell_file, place_file), ['{"type": "FeatureCollection", "features": [\n'] * 2
             for row, cells in plan.rows():
                 for k, features in enumerate(row_features(plan, row, cells, stream(seed, 1, row))):
