@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from dateutil.easter import easter
 
-from .plan import USES, Plan, smooth_maps, stream, weekly_activity
+from .plan import USES, Plan, smooth_maps, weekly_activity
 
 # %% ../../nbs/131_days.ipynb #48aa3e41
 HOLIDAYS = {  # month-day: public holidays of Italy, and Milan's patron
