@@ -103,8 +103,13 @@ def earth_centred(
     lon: np.ndarray,  # (N,) degrees east
     lat: np.ndarray,  # (N,) degrees north
 ) -> np.ndarray:  # (N, 3) metres from the centre of the earth
-    "Points of the WGS84 ellipsoid in earth-centred coordinates."
-    lon, lat, squash = np.radians(np.asarray(lon, float)), np.radians(np.asarray(lat, float)), 6.694379990141e-3
+    "Points of the WGS84 ellipsoid in earth-centred coordinates. Raises `ValueError` for what is no place on earth."
+    lon, lat, squash = np.asarray(lon, float), np.asarray(lat, float), 6.694379990141e-3
+    wrong = ~((np.abs(lon) <= 180) & (np.abs(lat) <= 90))                  # also catches NaN
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"row {row}: lon {lon[row]}, lat {lat[row]} is no position in degrees (|lon| <= 180, |lat| <= 90)")
+    lon, lat = np.radians(lon), np.radians(lat)
     curvature = 6_378_137.0 / np.sqrt(1 - squash * np.sin(lat) ** 2)
     flat = curvature * np.cos(lat)
     return np.stack([flat * np.cos(lon), flat * np.sin(lon), (1 - squash) * curvature * np.sin(lat)], axis=1)
