@@ -89,4 +89,5 @@ def table_1(
     order = sorted(traffic.services, key=lambda service: list(PAPER.index).index(service) if service in PAPER.index else len(PAPER))
     shares = pd.DataFrame({service: coverage(traffic, service) for service in order})
     table = pd.DataFrame({"any data": (shares > 0).sum(), f"in {least:.0%} of hours": (shares >= least).sum()})
-    return table.rename_axis("service") if city is None else table.join(PAPER[city].rename("paper"))
+    table = table.rename_axis("service")
+    return table if city is None else table.join(PAPER[city].rename("paper"))
