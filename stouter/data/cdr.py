@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VERSION', 'find_cdr_files', 'kept_name', 'load_kept', 'read_once', 'IngestReport', 'split_outside', 'claim_hours',
-           'lay_hours', 'lay_rows', 'ingest_cdr']
+           'lay_hours', 'lay_rows', 'meet_files', 'ingest_cdr']
 
 # %% ../../nbs/11_cdr.ipynb #3007d356
 import dataclasses
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .labels import SERVICES, check_stations, check_zone
-from .records import HOUR, fault_of, recognise
+from .records import fault_of, recognise
 from .scan import FileReport, find_line, read_file
 from .traffic import Traffic
 from ..files import InputError, replacing
@@ -176,6 +176,30 @@ def lay_rows(
     volume[at] = np.where(np.isnan(old), new, old + np.nan_to_num(new))
 
 # %% ../../nbs/11_cdr.ipynb #ca68bc79
+def meet_files(
+    files: list[Path],  # of records
+    index: pd.Index,  # (N,) int64 ids of the stations
+    zone: str,  # IANA name of the city's time zone
+    folder: Path,  # of the kept tables
+    outside: str,  # see `split_outside`
+    shards: bool,  # see `claim_hours`
+    on_file: Callable[[int, int], None] | None,  # called with (files done, files in all)
+) -> tuple[list[FileReport], np.ndarray, np.ndarray, int]:  # reports; (h,) ms UTC of all hours; ids met; files kept already
+    "Read each file once and ask both questions, holding one table at a time. Raises `InputError`."
+    reports, stamps, met, seen, n_kept = [], np.array([], "int64"), np.array([], "int64"), {}, 0
+    for done, path in enumerate(files, 1):
+        report, table, was_kept = read_once(path, zone, folder)
+        rows, others = split_outside(path, table, index, outside)
+        claim_hours(path, rows, seen, zone, shards)
+        reports.append(dataclasses.replace(report, outside=others))
+        stamps, met, n_kept = np.union1d(stamps, rows.time), np.union1d(met, rows.station), n_kept + was_kept
+        if on_file:
+            on_file(done, len(files))
+    if not len(met):
+        raise InputError(f"none of the {len(files)} files holds a record of the {len(index)} stations given; is this the right table?")
+    return reports, stamps, met, n_kept
+
+# %% ../../nbs/11_cdr.ipynb #097133a7
 def ingest_cdr(
     files: list[Path],  # of records, each hour in one file only; .gz, .zst or plain
     stations: pd.DataFrame,  # indexed by int64 ids; `lon`, `lat` in degrees, perhaps `area`, other numbers are counts
@@ -191,20 +215,10 @@ def ingest_cdr(
     if not files or table.index.dtype != "int64" or outside not in ("refuse", "count"):
         raise InputError('expected files of records, stations with whole numbers as ids, outside "refuse" or "count"; '
                          f"got {len(files)} files, {table.index.dtype} ids, outside {outside!r}")
-    reports, stamps, met, seen, n_kept, index = [], [], [], {}, 0, table.index
     check_zone(zone)
     with tempfile.TemporaryDirectory() if keep is None else nullcontext(keep) as folder:
-        for done, path in enumerate(files, 1):
-            report, whole, was_kept = read_once(path, zone, Path(folder))
-            rows, others = split_outside(path, whole, index, outside)
-            claim_hours(path, rows, seen, zone, shards)
-            reports.append(dataclasses.replace(report, outside=others))
-            stamps, met, n_kept = np.union1d(stamps, rows.time.unique()), np.union1d(met, rows.station.unique()), n_kept + was_kept
-            if on_file:
-                on_file(done, len(files))
-        if not len(met):
-            raise InputError(f"none of the {len(files)} files holds a record of the {len(index)} stations given; is this the right table?")
-        hours, there = lay_hours(stamps.astype("int64"), zone), index[index.isin(met)]
+        reports, stamps, met, n_kept = meet_files(files, table.index, zone, Path(folder), outside, shards, on_file)
+        hours, there = lay_hours(stamps, zone), table.index[table.index.isin(met)]
         volume = np.full((len(there), len(hours), len(SERVICES)), np.nan, dtype="float32")
         for path in files:
             rows = read_once(path, zone, Path(folder))[1].to_pandas()

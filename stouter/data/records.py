@@ -149,7 +149,7 @@ def read_layout(
             break
     return Layout()
 
-
+# %% ../../nbs/110_records.ipynb #b7538592
 def recognise(
     path: Path,  # a file of records
 ) -> tuple[Layout, int]:  # how its lines are cut; ms of the first record, see `Layout.time`
