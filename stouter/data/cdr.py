@@ -71,7 +71,7 @@ def load_kept(
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
 
-
+# %% ../../nbs/11_cdr.ipynb #0343bac6
 def read_once(
     path: Path,  # a file of records
     zone: str,  # IANA name of the city's time zone
