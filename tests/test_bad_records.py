@@ -7,12 +7,21 @@ import pandas as pd
 import pytest
 
 from stouter.data.cdr import find_cdr_files, ingest_cdr
+from stouter.data.records import zstd
 from stouter.files import InputError
 
 MIDNIGHT, SLOT = 1383260400000, 600_000  # 2013-11-01 00:00 in Milan, ten minutes
 STATIONS = pd.DataFrame({"lon": [9.19, 9.20], "lat": [45.46, 45.47]}, index=[1, 2])
 LINES = [f"{s}\t{MIDNIGHT + SLOT * t}\t39\t0.25\t\t\t\t1.5" for s in (1, 2) for t in range(144)]  # one day, 288 lines
 GOOD = "\n".join(LINES) + "\n"
+HEADING = "datetime,CellID,countrycode,smsin,smsout,callin,callout,internet\n"
+HOURLY = [f"2013-11-01 {h:02}:00:00,{s},39,0.25,,,,1.5" for h in range(24) for s in range(1, 11)]  # ten squares, 240 lines
+TEN = pd.DataFrame({"lon": 9.19, "lat": 45.46}, index=range(1, 11))
+
+
+def hourly(text=None, n=1, heading=HEADING, lines=HOURLY):
+    "The hourly copy of a good day, `n` of its lines replaced by `text`."
+    return heading + "\n".join([*lines[:7], *([text] * n if text is not None else lines[7:7 + n]), *lines[7 + n:]]) + "\n"
 
 
 def spoil(text, n=1):
@@ -20,10 +29,10 @@ def spoil(text, n=1):
     return "\n".join([*LINES[:7], *[text] * n, *LINES[7 + n:]]) + "\n"
 
 
-def ingest(folder, content, name="day.txt"):
+def ingest(folder, content, name="day.txt", stations=STATIONS):
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return ingest_cdr([path], STATIONS)
+    return ingest_cdr([path], stations)
 
 
 REFUSED = {
@@ -31,6 +40,25 @@ REFUSED = {
     "empty gz": ("day.txt.gz", gzip.compress(b""), "is empty"),
     "zero bytes gz": ("day.txt.gz", b"", "is empty"),
     "blank lines only": ("day.txt", b"\n\r\n\n", "no records"),
+    "header and nothing": ("day.csv", HEADING.encode(), "no CDR file: it begins .*datetime"),
+    "semicolons": ("day.csv", hourly().replace(",", ";").encode(), "no CDR file: it begins .*datetime;CellID.*and commas"),
+    "header lacks a column": ("day.csv", hourly().replace("internet", "data").encode(), "no CDR file"),
+    "header says a column twice": ("day.csv", hourly().replace("smsout", "smsin").encode(), "no CDR file"),
+    "commas without header": ("day.csv", hourly(heading="").encode(), "no CDR file.*or a header"),
+    "day before month": ("day.csv", hourly().replace("2013-11-01", "01/11/2013").encode(), "no CDR file"),
+    "text times with a zone": ("day.csv", hourly().replace(":00:00,", ":00:00+01:00,").encode(), "no CDR file"),
+    "text times of another zone's clock": ("day.csv", hourly().replace("2013-11-01", "2014-03-30").encode(),
+                                           "10 of 240 lines.*skipped or repeated by the clock.*'2014-03-30 02:00"),
+    "clock set back": ("day.csv", hourly().replace("2013-11-01", "2013-10-27").encode(), "10 of 240 lines.*skipped or repeated by the clock"),
+    "decimal commas in a comma file": ("day.csv", hourly().replace("0.25", "0,25").replace("1.5", "1,5").encode(), "no CDR file|cannot be used"),
+    "truncated zst": ("day.txt.zst", zstd.compress(GOOD.encode())[:-10], "no whole zstd file"),
+    "damaged zst": ("day.txt.zst", zstd.compress(GOOD.encode(), options={zstd.CompressionParameter.checksum_flag: 1})[:-1] + b"?", "no whole zstd file"),
+    "zero bytes zst": ("day.txt.zst", b"", "is empty"),
+    "plain named zst": ("day.txt.zst", GOOD.encode(), "no whole zstd file"),
+    "zst named plain": ("day.txt", zstd.compress(GOOD.encode()), r"name it day\.txt\.zst"),
+    "bomb of blank lines": ("day.txt.gz", gzip.compress(b"\n" * 30_000_000), "no records"),
+    "bomb behind good lines": ("day.txt.gz", gzip.compress(GOOD.encode() + b"\n" * 30_000_000), "unpacks to more than 200 times"),
+    "one line without end": ("day.txt.gz", gzip.compress(b"1" * 10_000_000), "no CDR file: it begins|unpacks to more"),
     "header only": ("day.txt", b"CellID\tdatetime\tcountrycode\tsmsin\n", "no CDR file: it begins .*CellID"),
     "PDF": ("day.txt", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<< /Type /Catalog >>\n" + bytes(range(256)) * 40, "no CDR file: it begins .*%PDF"),
     "zeros": ("day.txt", bytes(100_000), "no CDR file"),
@@ -54,7 +82,7 @@ REFUSED = {
 @pytest.mark.parametrize("name, content, words", REFUSED.values(), ids=REFUSED)
 def test_refused(tmp_path, name, content, words):
     with pytest.raises(InputError, match=words) as caught:
-        ingest(tmp_path, content, name)
+        ingest(tmp_path, content, name, TEN if name == "day.csv" else STATIONS)
     assert "\n" not in str(caught.value)
     assert name in str(caught.value) or "from 2013" in words  # that one is about all files
 
@@ -80,19 +108,21 @@ QUARANTINED = {
     "1970": ("1\t0\t39\t1", "time out of range"),
     "before 1970": ("1\t-600000\t39\t1", "time out of range"),
     "9999": ("1\t253370764800000\t39\t1", "time out of range"),
+    "a line of five million signs": ("1" * 5_000_000, "not a number"),
     "a digit slipped": (LINES[7].replace("1383", "1893"), "stray day"),
     "the next year": (f"1\t{MIDNIGHT + 365 * 144 * SLOT}\t39\t1", "stray day"),
 }
 
 
 @pytest.mark.parametrize("line, fault", QUARANTINED.values(), ids=QUARANTINED)
-@pytest.mark.parametrize("name", ["day.txt", "day.txt.gz"])
+@pytest.mark.parametrize("name", ["day.txt", "day.txt.gz", "day.txt.zst"])
 def test_quarantined(tmp_path, name, line, fault):
     text = spoil(line).encode()
-    traffic, report = ingest(tmp_path, gzip.compress(text) if name.endswith("gz") else text, name)
+    pack = {".gz": gzip.compress, ".zst": zstd.compress}.get(name[-4:].lstrip("t"), bytes)
+    traffic, report = ingest(tmp_path, pack(text), name)
     file = report.files[0]
     assert file.quarantined == {fault: 1} and file.lines == 288
-    assert file.examples[fault] == (8, line)
+    assert file.examples[fault] == (8, line[:80])
     assert report.to_dict()["lines_quarantined"] == report.to_frame()[fault].sum() == 1
     assert traffic.volume("internet").shape == (2, 24)
     assert np.isclose(np.nansum(traffic.volume("internet")), 287 * 1.5)  # the other lines are all there
@@ -104,8 +134,34 @@ def test_quarantined_bytes_that_are_no_text(tmp_path):
     assert report.files[0].examples["not a number"][0] == 1
 
 
-def test_quarantined_header(tmp_path):
-    _, report = ingest(tmp_path, "CellID\tdatetime\tcountrycode\tsmsin\tsmsout\tcallin\tcallout\tinternet\n" + GOOD)
+QUARANTINED_HOURLY = {
+    "letters": ("2013-11-01 00:00:00,1,Italy,1,,,,", "not a number"),
+    "no such day": ("2013-11-31 00:00:00,1,39,1,,,,", "not a number"),
+    "T between": ("2013-11-01T00:00:00,1,39,1,,,,", "not a number"),
+    "quoted": ('"2013-11-01 00:00:00",1,39,1,,,,', "not a number"),
+    "off grid": ("2013-11-01 00:00:30,1,39,1,,,,", "time off the 10-minute grid"),
+    "before 2000": ("1970-01-01 00:00:00,1,39,1,,,,", "time out of range"),
+    "another year": ("2016-11-01 00:00:00,1,39,1,,,,", "stray day"),
+    "skipped hour": ("2013-03-31 02:00:00,1,39,1,,,,", "hour skipped or repeated by the clock"),
+    "negative": ("2013-11-01 00:00:00,1,39,-1,,,,", "negative"),
+    "1e308": ("2013-11-01 00:00:00,1,39,1e308,,,,", "not finite"),
+    "no activity": ("2013-11-01 00:00:00,1,39,,,,,", "not 4 to 8 fields"),
+    "nine fields": ("2013-11-01 00:00:00,1,39,1,,,,1,9", "not 4 to 8 fields"),
+    "header again": (HEADING.strip(), "not a number"),
+}
+
+
+@pytest.mark.parametrize("line, fault", QUARANTINED_HOURLY.values(), ids=QUARANTINED_HOURLY)
+def test_quarantined_in_the_hourly_copy(tmp_path, line, fault):
+    traffic, report = ingest(tmp_path, hourly(line), "day.csv", TEN)
+    file = report.files[0]
+    assert file.quarantined == {fault: 1} and file.lines == 240
+    assert file.examples[fault] == (9, line[:80])  # the header is line 1
+    assert np.isclose(np.nansum(traffic.volume("internet")), 239 * 1.5)
+
+
+def test_quarantined_header_of_other_names(tmp_path):
+    _, report = ingest(tmp_path, "a\tb\tc\td\te\tf\tg\th\n" + GOOD)
     assert report.files[0].quarantined == {"not a number": 1}
     assert report.files[0].examples["not a number"][0] == 1
 
@@ -118,13 +174,37 @@ SAME = {
     "no last line end": GOOD.rstrip("\n").encode(),
     "two gzip members": gzip.compress(GOOD[:GOOD.index("\n2\t") + 1].encode()) + gzip.compress(GOOD[GOOD.index("\n2\t") + 1:].encode()),
     "one more tab": GOOD.replace("\n", "\t\n").encode(),
+    "header with tabs": ("CellID\tdatetime\tcountrycode\tsmsin\tsmsout\tcallin\tcallout\tinternet\n" + GOOD).encode(),
+    "header with commas": ("GridID,TimeInterval,countrycode,smsin,smsout,callin,callout,internet\n" + GOOD.replace("\t", ",")).encode(),
+    "columns in another order": ("time_interval,country code,Square ID,internet,callout,callin,smsout,smsin\n"
+                                 + "".join(",".join([f[1], f[2], f[0], *f[:2:-1]]) + "\n" for f in (line.split("\t") for line in LINES))).encode(),
+    "zstd": zstd.compress(GOOD.encode()),
+    "two zstd frames": zstd.compress(GOOD[:GOOD.index("\n2\t") + 1].encode()) + zstd.compress(GOOD[GOOD.index("\n2\t") + 1:].encode()),
 }
+MAGIC = {b"\x1f\x8b": "day.txt.gz", b"\x28\xb5": "day.txt.zst"}
+
+
+SAME_HOURLY = {
+    "CRLF": hourly().replace("\n", "\r\n").encode(),
+    "BOM": b"\xef\xbb\xbf" + hourly().encode(),
+    "quoted header": hourly(heading='"datetime","CellID","countrycode","smsin","smsout","callin","callout","internet"\n').encode(),
+    "blank lines before the header": ("\n\n" + hourly()).encode(),
+    "shuffled": hourly(lines=HOURLY[::-1]).encode(),
+}
+
+
+@pytest.mark.parametrize("content", SAME_HOURLY.values(), ids=SAME_HOURLY)
+def test_same_traffic_from_the_hourly_copy(tmp_path, content):
+    traffic, report = ingest(tmp_path, content, "day.csv", TEN)
+    assert report.files[0].lines == 240 and not report.files[0].quarantined
+    assert traffic.volume("internet").shape == (10, 24) and (traffic.volume("internet") == 1.5).all()
+    assert traffic.hours[0].isoformat() == "2013-11-01T00:00:00+01:00"
 
 
 @pytest.mark.parametrize("content", SAME.values(), ids=SAME)
 def test_same_traffic(tmp_path, content):
     expected, _ = ingest(tmp_path, GOOD, "plain.txt")
-    traffic, report = ingest(tmp_path, content, "day.txt.gz" if content[:2] == b"\x1f\x8b" else "day.txt")
+    traffic, report = ingest(tmp_path, content, MAGIC.get(content[:2], "day.txt"))
     assert report.files[0].lines == 288 and not report.files[0].quarantined
     assert traffic.dataset.identical(expected.dataset)
 
@@ -148,6 +228,51 @@ def test_same_day_twice(tmp_path):
         (tmp_path / name).write_text(GOOD)
     with pytest.raises(InputError, match=r"b\.txt and .*a\.txt both hold 2013-11-01"):
         ingest_cdr(find_cdr_files(tmp_path), STATIONS)
+
+
+def test_same_file_twice_and_a_copy_among_shards(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(GOOD)
+    with pytest.raises(InputError, match=r"a\.txt and .*a\.txt both hold 2013-11-01"):
+        ingest_cdr([tmp_path / "a.txt", tmp_path / "a.txt"], STATIONS)
+    with pytest.raises(InputError, match=r"b\.txt and .*a\.txt both hold 2013-11-01; give each shard once"):
+        ingest_cdr(find_cdr_files(tmp_path), STATIONS, shards=True)
+
+
+def test_overlapping_days(tmp_path):
+    shifted = "".join(f"{s}\t{MIDNIGHT + SLOT * t}\t39\t1\n" for s in (1, 2) for t in range(138, 282))
+    (tmp_path / "first.txt").write_text(GOOD)
+    (tmp_path / "second.txt").write_text(shifted)
+    with pytest.raises(InputError, match=r"second\.txt and .*first\.txt both hold 2013-11-01"):
+        ingest_cdr(find_cdr_files(tmp_path), STATIONS)
+
+
+def test_two_days_in_one_file(tmp_path):
+    both = GOOD + "".join(f"{s}\t{MIDNIGHT + SLOT * (144 + t)}\t39\t1\n" for s in (1, 2) for t in range(144))
+    traffic, report = ingest(tmp_path, both)
+    assert report.hours_covered == 48 and not report.files[0].quarantined
+    assert np.isfinite(traffic.volume("sms_in")).all()
+
+
+def test_unknown_cells_counted_when_asked(tmp_path):
+    (tmp_path / "day.txt").write_text(spoil(f"77\t{MIDNIGHT}\t39\t1"))
+    traffic, report = ingest_cdr([tmp_path / "day.txt"], STATIONS, outside="count")
+    assert report.files[0].outside == {77: 1} and report.to_dict()["lines_outside"] == report.to_frame().outside.sum() == 1
+    assert np.isclose(np.nansum(traffic.volume("internet")), 287 * 1.5)
+
+
+def test_duplicate_cells_in_the_table(tmp_path):
+    (tmp_path / "day.txt").write_text(GOOD)
+    with pytest.raises(InputError, match="station 1 stands twice"):
+        ingest_cdr([tmp_path / "day.txt"], STATIONS.set_axis([1, 1]))
+
+
+def test_day_of_25_hours_in_another_zone(tmp_path):
+    start = 1383451200000  # 3 November 2013, 00:00 in New York, where summer ends
+    lines = "".join(f"1\t{start + SLOT * t}\t1\t1\n" for t in range(150))
+    (tmp_path / "day.txt").write_text(lines)
+    traffic, report = ingest_cdr([tmp_path / "day.txt"], STATIONS, zone="America/New_York")
+    assert traffic.volume("sms_in").tolist() == [[6.0] * 25] and report.hours_covered == report.hours == 25
 
 
 def test_missing_file(tmp_path):
@@ -183,6 +308,7 @@ def test_file_without_permission(tmp_path):
     ([], STATIONS, "got 0 files"),
     (["day.txt"], STATIONS.set_axis(["a", "b"]), "whole numbers as ids"),
     (["day.txt"], STATIONS.drop(columns="lon"), "'lon'"),
+    (["day.txt"], STATIONS.assign(lat=[45.46, 4547]), "lat of station 2"),
 ])
 def test_wrong_arguments(tmp_path, files, stations, words):
     (tmp_path / "day.txt").write_text(GOOD)
