@@ -15,7 +15,7 @@ from conftest import ROOT, SHARED, needs_data, stouter
 
 def test_run_makes_everything_it_promises(tiny_run):
     out, done = tiny_run
-    for name in ("run.yaml", "provenance.json", "traffic.nc", "places.parquet", "ingest.json", "graphs.safetensors", "checkpoint.pt",
+    for name in ("run.yaml", "provenance.json", "traffic.nc", "places.parquet", "ingest.json", "graph_time.safetensors", "graph_space.safetensors", "checkpoint.pt",
                  "denoiser.safetensors", "loss.npy", "samples.safetensors", "metrics.json", "metrics.parquet", "run.ipynb",
                  "figures/week.png", "figures/profile_and_distribution.png", "figures/training.png"):
         assert (out / name).stat().st_size > 0, name

@@ -61,19 +61,25 @@ def simulate(
 
 # %% ../../nbs/721_data_commands.ipynb #b9cb42ac
 def ingest(
-    records: Annotated[str, typer.Argument(help="A file, a folder or a glob (quoted) of raw .txt or .txt.gz files.")],
-    grid: Annotated[Path, typer.Option(help="GeoJSON polygons with the property cellId.")],
+    records: Annotated[str, typer.Argument(help="A file, a folder or a glob (quoted) of .txt or .csv files, also .gz and .zst.")],
+    grid: Annotated[Path, typer.Option(help="GeoJSON polygons with the property cellId, or a table (CSV, parquet) of id, lon, lat, perhaps radius_km.")],
     out: Annotated[Path, typer.Option(help="Where to write the traffic, .nc; a report is written beside it, .json.")],
-    pois: Annotated[Path | None, typer.Option(help="Points of interest, GeoJSON or CSV.")] = None,
-    counts: Annotated[Path | None, typer.Option(help="Or ready counts per cell, CSV.")] = None,
+    pois: Annotated[Path | None, typer.Option(help="Points of interest: GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp.")] = None,
+    counts: Annotated[Path | None, typer.Option(help="Or ready counts per station, CSV or parquet.")] = None,
     zone: Annotated[str, typer.Option(help="Time zone of the local day.")] = "Europe/Rome",
+    keep: Annotated[Path | None, typer.Option(help="Folder of tables kept for the next call, one for each file.")] = None,
+    outside: Annotated[str, typer.Option(help="Lines of stations that the grid lacks: refuse or count.")] = "refuse",
+    shards: Annotated[bool, typer.Option("--shards", help="Several files are parts of one day and are added up.")] = False,
 ) -> None:
     "Turn raw call-detail records into one labelled cube of hourly traffic."
     if pois and counts:
         raise InputError("--pois and --counts: give one of them")
     suffix_of("--out", out, ".nc")
     check_zone(zone)
-    traffic, _, report = read_records(RecordsSource(records=records, grid=grid, pois=pois, counts=counts, zone=zone), tqdm)
+    if outside not in ("refuse", "count"):
+        raise InputError(f"--outside {outside}: choose refuse or count")
+    source = RecordsSource(records=records, grid=grid, pois=pois, counts=counts, zone=zone, outside=outside, shards=shards)
+    traffic, _, report = read_records(source, tqdm, keep)
     write_json(out.with_suffix(".json"), report.to_dict())
     save_traffic(traffic, out)
     typer.echo(f"{len(traffic.stations)} stations x {len(traffic.hours)} hours x {len(traffic.services)} services -> {out}\nreport: {out.with_suffix('.json')}")

@@ -53,7 +53,7 @@ class Trained(Prepared):
     @cached_property
     def generator(self) -> DiffusionGenerator:
         "The trained method; resumes from a checkpoint."
-        weights, dims = self.folder / "denoiser.safetensors", (self.embeddings["space"].shape[1], self.embeddings["time"].shape[1])
+        weights, dims = self.folder / "denoiser.safetensors", [table.shape[1] for table in self.tables]
         with seeded(self.seed, 20):
             generator = build_generator(self.config, *dims)
         if not weights.exists():
@@ -172,7 +172,7 @@ def open_run(
     "A finished run. Raises `FileNotFoundError` for a folder without one, `InputError` for an unfinished one or another version's."
     folder = Path(folder)
     mark = read_mark(folder)
-    if lacking := [n for n in ("traffic.nc", "places.parquet", "graphs.safetensors", "denoiser.safetensors") if not (folder / n).exists()]:
+    if lacking := [n for n in ("traffic.nc", "places.parquet", "graph_space.safetensors", "denoiser.safetensors") if not (folder / n).exists()]:
         raise InputError(f"{folder}: this run is not finished (no {', '.join(lacking)}); finish it with: stouter run CONFIG --out {folder}")
     try:
         return Experiment(ExperimentConfig(**mark["config"]), mark["seed"], folder, progress)
