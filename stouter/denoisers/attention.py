@@ -6,7 +6,6 @@
 __all__ = ['Projections', 'MultiHeadAttention', 'attention_weights', 'LinearAttention', 'softmax_of_features']
 
 # %% ../../nbs/531_attention.ipynb #6f7625b0
-import torch
 from torch import Tensor, nn
 
 from .hours import HourConv
