@@ -150,11 +150,12 @@ class STUnet(Levels):
         condition: Guidance,  # where and when
     ) -> Guide:  # for `denoise`, any number of times
         "Everything that no step changes."
-        times = [condition.time.mean(1, keepdim=True) if self.pooled else condition.time]
+        space, time = condition.space, condition.time
+        times = [time.mean(1, keepdim=True) if self.pooled else time]
         for _ in self.shrinks:
             times.append(halve_hours(times[-1]))
-        down, up = ([b.prepare(condition.space, time) for b, time in zip(blocks, times)] for blocks in (self.downs, self.ups))
-        return Guide(condition.time.shape[1], down, self.middle.prepare(condition.space, times[-1]), up)
+        down, up = ([b.prepare(space, t) for b, t in zip(blocks, times)] for blocks in (self.downs, self.ups))
+        return Guide(time.shape[1], down, self.middle.prepare(space, times[-1]), up)
 
     def denoise(
         self,
