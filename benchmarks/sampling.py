@@ -1,15 +1,15 @@
 """How long does a batch take? One batch of 128 station-days, defaults, from noise to traffic, condition included.
 
-    python benchmarks/sampling.py [--threads 1] [--steps 25] [--repeats 7] [--keep-memory] [--json sampling.json]
+    python benchmarks/sampling.py [--threads 1] [--steps 25] [--repeats 7] [--json sampling.json]
 
-Prints a table (seconds are the best of several; rates and fractions are of the same run): the whole batch; what is done once (prepare) and at each
-step (denoise); a training update; all as fractions of the rates that this machine reaches in a large fp32 matrix product and in a large fp32
-convolution. `--keep-memory` tells glibc to keep freed memory instead of handing it back to the system after every layer.
+Prints a table (seconds are the best of several; rates and fractions are of the same run): the whole batch; what is done once (prepare) and
+at each step (denoise); a training update; all as fractions of the rates that this machine reaches in a large fp32 matrix product and in a
+large fp32 convolution, which need not be the same. With one thread the clock is CPU time, else wall time.
+
 With the package denoising-diffusion-pytorch (Phil Wang; pip install denoising-diffusion-pytorch; wanted by nothing else here) its `Unet1D`
-is measured beside ours at an equal number of parameters, unconditioned as it is. With one thread the clock is CPU time, else wall time.
+is measured beside ours at an equal number of parameters, unconditioned as it is.
 """
 import argparse
-import ctypes
 import importlib
 import importlib.util
 import json
@@ -29,14 +29,6 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 BATCH, HOURS, DIM = 128, 24, 32  # station-days, hours, length of both embeddings
-
-
-def keep_memory() -> None:
-    "Let glibc keep freed memory up to 256 MB: no page of it is asked for twice."
-    libc = ctypes.CDLL(None)
-    for option in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
-        if not libc.mallopt(option, 1 << 28):
-            sys.exit("this C library does not know mallopt")
 
 
 def seconds(calls: dict, repeats: int) -> dict[str, float]:
@@ -135,12 +127,9 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="of the sampler; the configuration's default if not given")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--keep-memory", action="store_true", help="glibc keeps freed memory")
     parser.add_argument("--json", type=Path, help="also write the result there")
     args = parser.parse_args()
-    if args.keep_memory:
-        keep_memory()
-    result = measure(args.threads, args.steps, args.repeats) | {"keep_memory": args.keep_memory}
+    result = measure(args.threads, args.steps, args.repeats)
     show(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
