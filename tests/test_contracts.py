@@ -36,7 +36,10 @@ def test_encoder(name):
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize("lead", [(2,), (2, 24)])
 def test_fusion(name, lead):
-    assert FUSIONS[name](6, 5, 8)(torch.randn(*lead, 6), torch.randn(*lead, 5)).shape == (*lead, 8)
+    fuse, space, time = FUSIONS[name](6, 5, 8), torch.randn(*lead, 6), torch.randn(*lead, 5)
+    out = fuse(space, time)
+    assert out.shape == (*lead, 8)
+    assert (fuse(space + 1, time) - out).abs().max() > 1e-4 and (fuse(space, time + 1) - out).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -44,8 +47,13 @@ def test_fusion(name, lead):
 def test_denoiser(fusion, length):
     samples = Condition(torch.zeros(2, dtype=torch.long), torch.zeros(2, length, dtype=torch.long), torch.randn(1, 6), torch.randn(168, 5))
     denoiser = STUnet(6, 5, width=8, multipliers=(1, 2), fusion=FUSIONS[fusion])
-    out = denoiser(torch.randn(2, 1, length), torch.tensor([0, 49]), samples)
-    assert out.shape == (2, 1, length) and out.isfinite().all()
+    torch.nn.init.normal_(denoiser.leave.weight)
+    x_t, t = torch.randn(2, 1, length), torch.tensor([0, 49])
+    out = denoiser(x_t, t, samples)
+    assert out.shape == (2, 1, length) and out.isfinite().all() and out.std() > 0
+    guide = denoiser.prepare(samples)
+    assert torch.equal(denoiser.denoise(x_t, t, guide), out)
+    assert denoiser.denoise(x_t.repeat(3, 1, 1), t.repeat(3), guide).shape == (6, 1, length)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .fusion import ConcatFusion
+from .hours import HourConv
 
 # %% ../../nbs/533_stffm.ipynb #20dd2f23
 def sinusoids(
@@ -47,7 +48,7 @@ class StepEmbedding(nn.Module):
 
 # %% ../../nbs/533_stffm.ipynb #5010b136
 class STFFM(nn.Module):
-    "Residual block guided by step, place and hours (Eq. 16-17); (B, C_in, L) -> (B, C_out, L)."
+    "Residual block guided by step, place and hours (Eq. 16-17); (B, L, C_in) -> (B, L, C_out)."
 
     def __init__(
         self,
@@ -61,23 +62,31 @@ class STFFM(nn.Module):
         super().__init__()
         self.fuse = fusion(space_dim, time_dim, step_dim)
         self.guide = nn.Linear(step_dim, out_channels)
-        self.enter = nn.Conv1d(in_channels, out_channels, 3, padding=1)
-        self.refine = nn.Conv1d(out_channels, out_channels, 3, padding=1)
+        self.enter = HourConv(in_channels, out_channels)
+        self.refine = HourConv(out_channels, out_channels)
         nn.init.kaiming_normal_(self.enter.weight, nonlinearity="linear")
+
+    def prepare(
+        self,
+        space: Tensor,  # (B, d_s) F_s
+        time: Tensor,  # (B, L, d_t) F_t, one row for each position of x; or (B, 1, d_t), one for all
+    ) -> Tensor:  # (B, L, C_out), or (B, 1, C_out)
+        "The part of Eq. 16 that no step changes."
+        return self.guide(self.fuse(space[:, None], time))
 
     def forward(
         self,
-        x: Tensor,  # (B, C_in, L)
-        step: Tensor,  # (B, step_dim) TS_Emb
-        space: Tensor,  # (B, d_s) F_s
-        time: Tensor,  # (B, L, d_t) F_t, one row for each position of x
-    ) -> Tensor:  # (B, C_out, L)
+        x: Tensor,  # (S B, L, C_in) S times the B conditions, one after the other
+        step: Tensor,  # (S B, step_dim) TS_Emb
+        prepared: Tensor,  # (B, L, C_out) of `prepare`
+    ) -> Tensor:  # (S B, L, C_out)
         "Eq. 16, then Eq. 17."
-        f_st = self.guide(step[:, None] + self.fuse(space[:, None], time))  # (B, L, C_out), Eq. 16
-        h = self.enter(x)                                                   # (B, C_out, L)
-        return F.elu(h + self.refine(h + f_st.transpose(1, 2)))             # Eq. 17
+        now = F.linear(step, self.guide.weight).unflatten(0, (-1, len(prepared)))  # (S, B, C_out)
+        f_st = (prepared + now[:, :, None]).flatten(0, 1)                          # (S B, L, C_out), Eq. 16
+        h = self.enter(x)                                                          # (S B, L, C_out)
+        return F.elu(h + self.refine(h + f_st))                                    # Eq. 17
 
-
+# %% ../../nbs/533_stffm.ipynb #d75525eb
 def halve_hours(
     time: Tensor,  # (B, L, d_t) one embedding for each position
 ) -> Tensor:  # (B, ceil(L / 2), d_t)

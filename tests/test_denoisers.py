@@ -1,0 +1,178 @@
+"Section 5.3 by independent computations: Eqs. 13-17, the size of the network, and what its inputs may and may not do."
+from types import SimpleNamespace
+
+import pytest
+import torch
+from stouter.denoisers.attention import LinearAttention, MultiHeadAttention
+from stouter.denoisers.fusion import FUSIONS
+from stouter.denoisers.guidance import guided, hide
+from stouter.denoisers.hours import Grow, HourConv
+from stouter.denoisers.stffm import STFFM, StepEmbedding
+from stouter.denoisers.stunet import STUnet
+from stouter.diffusion.forward import NoiseSchedule
+from stouter.diffusion.reverse import SAMPLERS
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+LENGTHS = [1, 23, 24, 25, 168]
+near = {"atol": 1e-5, "rtol": 1e-4}
+
+
+def condition_of(size, length=24, seed=1):
+    g = torch.Generator().manual_seed(seed)
+    return SimpleNamespace(space=torch.randn(size, 6, generator=g), time=torch.randn(size, length, 5, generator=g))
+
+
+def awake(**sizes):
+    "A network whose last layer does not start at zero: one that puts out zeros passes too many tests."
+    torch.manual_seed(0)
+    net = STUnet(6, 5, **{"width": 8, **sizes}).eval()
+    nn.init.normal_(net.leave.weight)
+    return net
+
+
+def channels_first(conv, x, stride=1):
+    return F.conv1d(x.transpose(1, 2), conv.weight.transpose(1, 2), conv.bias, stride, conv.weight.shape[1] // 2).transpose(1, 2)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_hour_convolution_is_the_one_dimensional_convolution(length, stride):
+    conv, x = HourConv(6, 10, stride=stride), torch.randn(3, length, 6)
+    nn.init.normal_(conv.bias)
+    assert_close(conv(x), channels_first(conv, x, stride), **near)
+
+
+@pytest.mark.parametrize("length", [1, 6, 7])
+def test_gradients_of_the_hour_convolutions(length):
+    x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
+    for layer in (HourConv(3, 4), HourConv(3, 4, stride=2), HourConv(3, 4, taps=1, bias=False), Grow(3, 4)):
+        assert torch.autograd.gradcheck(layer.double(), (x,))
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_eq_13_is_torchs_attention(length):
+    layer, x = MultiHeadAttention(12), torch.randn(3, length, 12)
+    q, k, v = (layer.enter.weight[:, 0] @ x.transpose(1, 2)).transpose(1, 2).chunk(3, dim=-1)
+    heads = [F.scaled_dot_product_attention(*(p[..., 3 * i : 3 * i + 3] for p in (q, k, v))) for i in range(4)]
+    assert_close(layer(x), torch.cat(heads, dim=-1) @ layer.leave.weight[:, 0].T, **near)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("channels", [12, 64])
+def test_eq_14_is_a_loop_over_heads(channels, length):
+    layer, x, d_k = LinearAttention(channels), torch.randn(2, length, channels), channels // 4
+    w = layer.enter.weight[:, 0]
+    out = torch.empty_like(x)
+    for b in range(2):
+        for i in range(4):
+            q, k, v = (x[b] @ w[part * channels + i * d_k :][:d_k].T for part in range(3))
+            q, k = q.exp() / q.exp().sum(1, keepdim=True), k.exp() / k.exp().sum(0, keepdim=True)
+            out[b, :, i * d_k : (i + 1) * d_k] = q @ (k.T @ v)
+    assert_close(layer(x), out @ layer.leave.weight[:, 0].T, **near)
+
+
+def test_eq_15_is_sines_and_a_perceptron():
+    embed, t = StepEmbedding(8), torch.tensor([0, 1, 731])
+    wave = torch.tensor([[f(step * 1e-4 ** (k / 3)) for f in (torch.sin, torch.cos) for k in range(4)] for step in t])
+    first, last = embed.mlp[0], embed.mlp[2]
+    assert_close(embed(t), F.elu(wave @ first.weight.T + first.bias) @ last.weight.T + last.bias, **near)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("hours", [24, 1])
+def test_eq_16_and_17_as_printed(name, hours):
+    block = STFFM(4, 8, space_dim=6, time_dim=5, step_dim=12, fusion=FUSIONS[name])
+    x, step, given = torch.randn(3, 24, 4), torch.randn(3, 12), condition_of(3, hours)
+    f_st = torch.stack([block.guide(step + block.fuse(given.space, given.time[:, min(h, hours - 1)])) for h in range(24)], dim=1)
+    x_hat = channels_first(block.enter, x)
+    assert_close(block(x, step, block.prepare(given.space, given.time)), F.elu(x_hat + channels_first(block.refine, x_hat + f_st)), **near)
+
+
+@pytest.mark.parametrize("width, millions", [(32, 1), (64, 4)])
+@pytest.mark.parametrize("name", FUSIONS)
+def test_size_of_the_network(name, width, millions):
+    with torch.device("meta"):
+        n = sum(p.numel() for p in STUnet(32, 32, width, (1, 2, 4), FUSIONS[name]).parameters()) / 1e6
+    assert 0.8 * millions < n < (1.35 if name == "concat" else 1.65) * millions
+
+
+@pytest.mark.parametrize("name, pooled, length", [*((n, False, 24) for n in FUSIONS), *(("concat", p, n) for p in (False, True) for n in LENGTHS)])
+def test_prepared_guide_gives_the_same_bits(name, pooled, length):
+    net, condition, x = awake(fusion=FUSIONS[name], pooled=pooled), condition_of(3, length), torch.randn(3, 1, length)
+    guide = net.prepare(condition)
+    for step in (0, 999):
+        t = torch.full((3,), step)
+        out = net(x, t, condition)
+        assert out.shape == (3, 1, length) and out.abs().max() > 0
+        assert torch.equal(net.denoise(x, t, guide), out)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_walk_on_a_prepared_guide_is_the_walk_without(sampler):
+    net, condition, schedule = awake(), condition_of(3), NoiseSchedule(50)
+    guide = net.prepare(condition)
+    walks = [
+        SAMPLERS[sampler](predict, (3, 1, 24), schedule, 5, torch.Generator().manual_seed(0))
+        for predict in (lambda x, t: net(x, t, condition), lambda x, t: net.denoise(x, t, guide), guided(net, condition))
+    ]
+    assert torch.equal(walks[0], walks[1]) and torch.equal(walks[0], walks[2])
+
+
+@pytest.mark.parametrize("length", [23, 24, 168])
+def test_samples_of_a_batch_do_not_see_each_other(length):
+    net, condition, x, t = awake(), condition_of(5, length), torch.randn(5, 1, length), torch.tensor([0, 10, 300, 700, 999])
+    out = net(x, t, condition)
+    for i in range(5):
+        alone = SimpleNamespace(space=condition.space[i : i + 1], time=condition.time[i : i + 1])
+        assert_close(net(x[i : i + 1], t[i : i + 1], alone), out[i : i + 1], **near)
+    many, steps = torch.randn(15, 1, length), t.repeat(3)
+    thrice = torch.cat([net(many[k : k + 5], steps[k : k + 5], condition) for k in (0, 5, 10)])
+    assert_close(net.denoise(many, steps, net.prepare(condition)), thrice, **near)
+
+
+def test_guide_of_another_length_or_number_is_refused():
+    net = awake()
+    guide = net.prepare(condition_of(4))
+    for x in (torch.randn(4, 1, 23), torch.randn(6, 1, 24), torch.randn(3, 1, 24)):
+        with pytest.raises(ValueError, match="4 conditions of 24 hours do not fit"):
+            net.denoise(x, torch.zeros(len(x), dtype=torch.long), guide)
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+def test_swapping_two_stations_swaps_their_outputs(name):
+    net, given = awake(fusion=FUSIONS[name]), condition_of(2)
+    x, t = torch.randn(1, 1, 24).expand(2, 1, 24), torch.tensor([500, 500])
+    pair = SimpleNamespace(space=given.space, time=given.time[:1].expand(2, 24, 5))
+    out, swapped = net(x, t, pair), net(x, t, SimpleNamespace(space=pair.space.flip(0), time=pair.time))
+    assert_close(swapped, out.flip(0), **near)
+    assert (out[0] - out[1]).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("name", FUSIONS)
+@pytest.mark.parametrize("zeroed, other", [("space", "time"), ("time", "space")])
+def test_zeroed_embedding_makes_deaf_to_that_alone(name, zeroed, other):
+    net, a, b, x, t = awake(fusion=FUSIONS[name]), condition_of(4), condition_of(4, seed=2), torch.randn(4, 1, 24), torch.full((4,), 500)
+    ablate = lambda own, kept: SimpleNamespace(**{zeroed: torch.zeros_like(getattr(own, zeroed)), other: getattr(kept, other)})
+    out = net(x, t, ablate(a, a))
+    assert torch.equal(out, net(x, t, ablate(b, a)))                     # whose it was does not matter
+    assert (net(x, t, ablate(a, b)) - out).abs().mean() > 1e-3           # the other embedding is still heard
+    assert (net(x, t.flip(0) - 400, ablate(a, a)) - out).abs().mean() > 1e-3
+    assert (net(x, t, a) - out).abs().mean() > 1e-3                      # and it did matter before
+
+
+def test_every_parameter_learns_with_every_fusion():
+    for name in FUSIONS:
+        net, x = awake(fusion=FUSIONS[name]), torch.randn(4, 1, 24)
+        (net(x, torch.tensor([0, 10, 500, 999]), condition_of(4)) - x).square().mean().backward()
+        assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0], name
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_guidance_weighs_shown_and_hidden(weight):
+    net, condition, x, t = awake(), condition_of(4), torch.randn(8, 1, 24), torch.full((8,), 300)
+    twice = SimpleNamespace(space=condition.space.repeat(2, 1), time=condition.time.repeat(2, 1, 1))
+    shown, hidden = net(x, t, twice), net(x, t, hide(twice, torch.zeros(8, dtype=torch.bool)))
+    assert (shown - hidden).abs().mean() > 1e-3
+    assert_close(guided(net, condition, weight)(x, t), hidden + weight * (shown - hidden), **near)
