@@ -14,7 +14,6 @@ import sys
 from typing import Annotated
 
 import typer
-from papermill.exceptions import PapermillExecutionError
 
 from . import __version__
 from .commands.data import ingest, simulate
@@ -33,7 +32,7 @@ def plain_words(
 ) -> str | None:  # one line for the user, or None if the error is not hers
     "The message of a user's error, one line, or None."
     names, text = {kind.__name__ for kind in type(error).__mro__}, str(error)
-    if isinstance(error, PapermillExecutionError):
+    if "PapermillExecutionError" in names:
         names, text = {error.ename}, error.evalue
     if "DeadKernelError" in names:
         return DEAD
@@ -78,7 +77,7 @@ def was_interrupted(
 ) -> bool:  # by Ctrl-C, here or in the kernel of a notebook
     "Whether a person ended the command."
     return (isinstance(error, KeyboardInterrupt) or isinstance(error, SystemExit) and error.code == INTERRUPTED
-            or isinstance(error, PapermillExecutionError) and error.ename == "KeyboardInterrupt")
+            or type(error).__name__ == "PapermillExecutionError" and error.ename == "KeyboardInterrupt")
 
 
 def main() -> None:

@@ -11,17 +11,13 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import papermill
 import typer
 from tqdm import tqdm
 
 from .data import day_of, suffix_of
 from ..config_file import experiments_folder, load_config
-from ..experiment import generate as tables
 from ..experiment.folder import claim_folder, write_json
-from ..experiment.stages import open_run
 from ..files import InputError
-from ..report import metrics_table
 
 # %% ../../nbs/722_run_commands.ipynb #2057e3a1
 def pairs(
@@ -45,6 +41,8 @@ def run(
     checked = load_config(config, overrides)
     out = out or Path("runs/run") / checked.name / f"seed{seed}"
     claim_folder(out, checked, seed)
+    import papermill
+
     result = out / "run.ipynb"
     papermill.execute_notebook(
         experiments_folder() / "run.ipynb", result,
@@ -60,6 +58,8 @@ def print_metrics(
     methods: dict[str, dict[str, float]],  # method -> metric -> value
 ) -> None:
     "The table of metrics, as text."
+    from stouter.report import metrics_table
+
     typer.echo(metrics_table(methods).to_string(float_format=lambda v: f"{v:.4g}"))
 
 # %% ../../nbs/722_run_commands.ipynb #00ba6600
@@ -75,6 +75,9 @@ def generate(
     first, colon, last = days.partition(":")
     span = day_of("--days", first), day_of("--days", last if colon else first)
     suffix_of("--out", out, ".parquet")
+    from stouter.experiment import generate as tables
+    from stouter.experiment.stages import open_run
+
     rows = tables.generate(open_run(run_dir, tqdm), *span, samples, out, seed, station)
     typer.echo(f"{rows:,} rows -> {out}")
 
@@ -86,6 +89,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the references.")] = 0,
 ) -> None:
     "Judge generated traffic by the real traffic of the same stations and days."
+    from stouter.experiment import generate as tables
+
     methods = tables.evaluate(tables.read_table(real), tables.read_table(generated), seed)
     if out:
         write_json(out, methods)

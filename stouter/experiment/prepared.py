@@ -21,7 +21,7 @@ from ..config import ExperimentConfig, GraphConfig
 from ..data.samples import Condition, Periods, Samples, StationScaler, cut_periods, make_samples, split_last
 from ..data.coverage import keep_covered
 from ..data.traffic import DIRECTIONS, Traffic, merge_directions, open_traffic, save_traffic
-from .folder import seeded
+from .machine import seeded
 from .sources import SOURCES
 from ..files import InputError, replacing
 from ..graphs.encoders import ENCODERS

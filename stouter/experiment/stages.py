@@ -27,7 +27,8 @@ from ..diffusion.forward import NoiseSchedule
 from ..diffusion.objective import LOSSES, OBJECTIVES
 from ..diffusion.reverse import SAMPLERS
 from ..evaluation.metrics import crps, mae, rmse, score
-from .folder import claim_folder, default_device, load_tensors, provenance, read_mark, seeded, write_json
+from .folder import claim_folder, read_mark, write_json
+from .machine import default_device, load_tensors, provenance, seeded
 from .prepared import Prepared
 from ..files import InputError, replacing
 from ..training.batches import mix, stream
