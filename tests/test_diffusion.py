@@ -43,7 +43,7 @@ def test_eq_4_to_7_steps_and_jump_have_the_same_moments():
             at = torch.tensor([t])
             centre = q_sample(x0, at, torch.zeros_like(x0), NoiseSchedule()).item()
             spread = q_sample(x0, at, torch.ones_like(x0), NoiseSchedule()).item() - centre
-            assert centre == pytest.approx(mean, rel=1e-5) and spread**2 == pytest.approx(variance, rel=1e-4)
+            assert centre == pytest.approx(mean, rel=1e-5) and spread**2 == pytest.approx(variance, rel=1e-3)  # 1 - alpha_bar of a stored single
 
 
 @pytest.mark.parametrize("t", [1, 10, 300, 999])
