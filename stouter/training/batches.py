@@ -67,7 +67,7 @@ def draw_noise(
     half = torch.randint(n_steps, ((shape[0] + 1) // 2,), generator=generator)
     return torch.cat([half, n_steps - 1 - half])[: shape[0]], torch.randn(shape, generator=generator)
 
-
+# %% ../../nbs/551_batches.ipynb #a0f3173e
 def kindred_days(
     condition: Condition,  # of B samples
     share: float,  # of the samples that are shown under another day, 0 to 1

@@ -66,7 +66,7 @@ def from_network(x: Tensor) -> Tensor:
     "(B, 1, L) in [-1, 1] -> (B, L) in [0, 1]."
     return (x[:, 0] + 1) / 2
 
-
+# %% ../../nbs/55_training.ipynb #058cdee0
 @dataclass
 class Trainer:
     "One run: what an update needs beside the state."
@@ -127,7 +127,7 @@ def fit(
             value, rate, norm = run.update(state, module)
             check_finite(value, len(state.history), rate, checkpoint)
             done = len(state.history) + 1
-            error = ask(state.ema.module.eval()) if ask and done % recipe.validate_every == 0 else math.nan
+            error = ask(state.ema.module) if ask and done % recipe.validate_every == 0 else math.nan
             state.best.offer(done, error, state.ema.module)
             state.history.append((done, value, rate, norm, error, before + time.perf_counter()))
             if writes and (done % recipe.checkpoint_every == 0 or is_over(state, recipe)):
@@ -137,7 +137,7 @@ def fit(
                 on_update(done, value)
     if state.best.weights:
         state.ema.module.load_state_dict(state.best.weights)
-    return state.ema.module.eval(), state.table
+    return state.ema.module, state.table
 
 # %% ../../nbs/55_training.ipynb #36c1cb8b
 def is_over(

@@ -52,12 +52,12 @@ def learning_rate(
 def averaged(
     module: nn.Module,  # to be averaged while it trains
     decay: float,  # the decay that is reached in the end
-) -> AveragedModel:
+) -> AveragedModel:  # in eval mode
     "A copy of the module that follows it, with a decay that rises to its final value."
     def follow(mean: list[Tensor], new: list[Tensor], n: Tensor) -> None:
         torch._foreach_lerp_(mean, new, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
-    return AveragedModel(module, multi_avg_fn=follow)
+    return AveragedModel(module, multi_avg_fn=follow).eval()
 
 # %% ../../nbs/553_state.ipynb #5a89bce0
 COLUMNS = ("update", "loss", "lr", "grad_norm", "validation_error", "seconds")  # of the history
