@@ -35,19 +35,7 @@ def train_and_keep(folder):
     (folder / "done.part").rename(folder / "done.pt")
 
 
-def train_in_company(folder, n_processes):
-    "Train with Lightning Fabric and write the loss curve."
-    from lightning_fabric import Fabric
-
-    fabric = Fabric(accelerator="cpu", devices=n_processes, strategy="ddp" if n_processes > 1 else "auto")
-    fabric.launch()
-    denoiser, history = train_small(team=fabric, checkpoint=folder / "checkpoint.pt")
-    if fabric.global_rank == 0:
-        torch.save({"loss": history["loss"].tolist(), "error": history["validation_error"].dropna().tolist(), "weights": denoiser.state_dict()}, folder / "company.pt")
-
-
-if __name__ == "__main__":
-    import sys
-    from pathlib import Path
-
-    train_in_company(Path(sys.argv[1]), int(sys.argv[2]))
+def train_in_company(team, folder):
+    "Train as one of a team; returns the loss curve, the validation errors and the weights."
+    denoiser, history = train_small(team=team, checkpoint=folder / "checkpoint.pt")
+    return history["loss"].tolist(), history["validation_error"].dropna().tolist(), {k: v.numpy() for k, v in denoiser.state_dict().items()}
