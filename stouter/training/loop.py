@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Team', 'Alone', 'in_company', 'to_network', 'from_network', 'share_of', 'Trainer', 'fit', 'is_over', 'check_finite',
-           'Chain', 'DiffusionGenerator']
+           'told_each_time', 'Chain', 'DiffusionGenerator']
 
 # %% ../../nbs/55_training.ipynb #1c366a11
 import math
@@ -187,6 +187,14 @@ def check_finite(
         )
 
 # %% ../../nbs/55_training.ipynb #5f1afa45
+def told_each_time(
+    denoiser: nn.Module,  # (x_t, t, condition) -> output
+    condition: Condition,  # of B periods
+) -> Callable[[Tensor, Tensor], Tensor]:  # (x_t (S B, 1, L), t (S B,)) -> output (S B, 1, L)
+    "The denoiser on one condition, told anew at every step; S samples of the B periods lie one after the other."
+    return lambda x_t, t: denoiser(x_t, t, condition[torch.arange(len(x_t), device=x_t.device) % len(condition)])
+
+
 @dataclass
 class Chain:
     "A denoiser with its objective and its sampler, and how it is trained."
@@ -195,6 +203,7 @@ class Chain:
     loss: Callable[[Tensor, Tensor], Tensor]  # one of `LOSSES`
     sampler: Callable  # one of `SAMPLERS`
     n_sampling_steps: int  # steps of the sampler
+    guide: Callable[[nn.Module, Condition], Callable[[Tensor, Tensor], Tensor]] = told_each_time  # the denoiser on one condition, for a whole walk
 
     def fit(
         self,
@@ -212,8 +221,9 @@ class Chain:
         return history
 
     def noise_predictor(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
-        "The function (x_t, t) -> eps that a sampler walks with."
-        return lambda x_t, t: self.objective.to_noise(x_t, self.denoiser(x_t, t, condition), t)
+        "The function (x_t, t) -> eps that a sampler walks with; x_t may hold the conditions several times over."
+        output = self.guide(self.denoiser, condition)
+        return lambda x_t, t: self.objective.to_noise(x_t, output(x_t, t), t)
 
 # %% ../../nbs/55_training.ipynb #4aed5b77
 class DiffusionGenerator(Chain):
@@ -230,13 +240,14 @@ class DiffusionGenerator(Chain):
     ) -> Tensor:  # (S, B, L) scaled traffic, on the CPU
         "Walk the chain back from noise (section 5.2) for every condition, `n_samples` times."
         device, length = next(self.denoiser.parameters()).device, condition.hour_of_week.shape[1]
-        index = torch.arange(n_samples * len(condition)) % len(condition)
-        out = []
-        for part in index.split(batch_size):
-            given = condition[part].to(device)
-            shape = (len(part), 1, length)
-            x0 = self.sampler(self.noise_predictor(given), shape, self.objective.schedule, self.n_sampling_steps, generator)
-            out.append(from_network(x0).cpu())
+        together, out = min(n_samples, batch_size), []                # samples of one period in one batch
+        for part in torch.arange(len(condition)).split(max(1, batch_size // together)):
+            predict, drawn = self.noise_predictor(condition[part].to(device)), []
+            for k in torch.arange(n_samples).split(together):
+                shape = (len(k) * len(part), 1, length)
+                x0 = self.sampler(predict, shape, self.objective.schedule, self.n_sampling_steps, generator)
+                drawn.append(from_network(x0).cpu().reshape(len(k), len(part), length))
+            out.append(torch.cat(drawn))
             if on_batch:
-                on_batch(len(part))
-        return torch.cat(out).reshape(n_samples, len(condition), length)
+                on_batch(n_samples * len(part))
+        return torch.cat(out, dim=1)
