@@ -11,7 +11,7 @@ from stouter.diffusion.reverse import SAMPLERS
 from stouter.evaluation.metrics import METRICS
 from stouter.graphs.encoders import ENCODERS
 from stouter.training.batches import stream
-from stouter.training.loop import DiffusionGenerator
+from stouter.training.generator import DiffusionGenerator
 from stouter.training.state import COLUMNS, Recipe
 
 
