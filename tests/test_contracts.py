@@ -5,13 +5,14 @@ from stouter.baselines.reference import REFERENCES
 from stouter.data.samples import Condition, Samples
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
-from stouter.diffusion.forward import NoiseSchedule
+from stouter.diffusion.forward import SCHEDULES, NoiseSchedule
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.diffusion.reverse import SAMPLERS
 from stouter.evaluation.metrics import METRICS
 from stouter.graphs.encoders import ENCODERS
 from stouter.training.batches import stream
-from stouter.training.loop import DiffusionGenerator, Recipe
+from stouter.training.generator import DiffusionGenerator
+from stouter.training.state import COLUMNS, Recipe
 
 
 def toy_samples(n_stations=3, n_days=14, length=24):
@@ -56,6 +57,17 @@ def test_denoiser(fusion, length):
     assert denoiser.denoise(x_t.repeat(3, 1, 1), t.repeat(3), guide).shape == (6, 1, length)
 
 
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("n_steps", [1, 2, 50, 1000])
+def test_schedule(name, n_steps):
+    chain = SCHEDULES[name](n_steps)
+    assert chain.n_steps == len(chain.beta) == len(chain.alpha_bar) == n_steps
+    assert (chain.alpha_bar > 0).all() and (chain.alpha_bar < 1).all() and (chain.alpha_bar.diff() < 0).all()
+    assert (chain.beta.diff() >= 0).all()
+    with pytest.raises(ValueError):
+        SCHEDULES[name](0)
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objective_converts_back(name):
     schedule = NoiseSchedule(100)
@@ -91,7 +103,11 @@ def stouter_method():
 def test_generator(name):
     train = toy_samples()
     method = stouter_method() if name == "STOUTER" else REFERENCES[name]()
-    method.fit(train, Recipe(n_updates=2, batch_size=8)) if name == "STOUTER" else method.fit(train)
+    if name == "STOUTER":
+        history = method.fit(train, Recipe(n_updates=2, batch_size=8, validate_every=1), validation=Samples(train.x[:6], train.condition[:6]))
+        assert tuple(history.columns) == COLUMNS and history.notna().all(axis=None)
+    else:
+        method.fit(train)
     condition = train.condition[:10]
     out = method.sample(condition, 4, stream(1))
     assert out.shape == (4, 10, 24) and out.isfinite().all()

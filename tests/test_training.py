@@ -1,0 +1,160 @@
+"Training that is killed, starved of disk, fed nonsense or shared: what must stay true."
+import multiprocessing
+import random
+import resource
+import time
+
+import pandas as pd
+import pytest
+import torch
+from stouter.files import InputError
+from stouter.training.batches import batch_index, draw_noise
+from stouter.training.loop import in_company
+from stouter.training.state import COLUMNS, Recipe, read_checkpoint
+from training_jobs import RECIPE, train_and_keep, train_in_company, train_small
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    "Weights and history of a training that nobody disturbs."
+    denoiser, history = train_small()
+    return denoiser.state_dict(), history
+
+
+def assert_same(weights, history, undisturbed):
+    assert all(torch.equal(weights[name], value) for name, value in undisturbed[0].items())
+    pd.testing.assert_frame_equal(history.drop(columns="seconds", errors="ignore"), undisturbed[1].drop(columns="seconds"), check_exact=True)
+
+
+def test_the_history_says_everything(undisturbed):
+    history = undisturbed[1]
+    assert tuple(history.columns) == COLUMNS and history["update"].tolist() == list(range(1, 61))
+    assert history["validation_error"].notna().sum() == 10 and history["loss"].notna().all()
+
+
+def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
+    "A server process has imported everything; each training is a fork of it, killed at a random moment: some while it loads, most while it trains."
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stouter.training.loop", "stouter.denoisers.stunet", "torch._dynamo"])  # the optimiser imports the last one
+    chance, kills, reached = random.Random(0), 0, []
+    while kills < 20:
+        before = birth(tmp_path / "metrics.jsonl")
+        process = context.Process(target=train_and_keep, args=(tmp_path,))
+        process.start()
+        while kills % 4 and process.is_alive() and birth(tmp_path / "metrics.jsonl") == before:
+            time.sleep(0.002)                                        # until this life has begun to train
+        process.join(chance.uniform(0.0, 0.6))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills += 1
+        assert process.exitcode in (0, -9)
+        if (tmp_path / "done.pt").exists():                          # through: compare, and start again
+            check_done(tmp_path, undisturbed)
+            reached.append(60)
+        elif (tmp_path / "checkpoint.pt").exists():
+            reached.append(len(read_checkpoint(tmp_path / "checkpoint.pt")["history"]))
+    process = context.Process(target=train_and_keep, args=(tmp_path,))
+    process.start()
+    process.join(60)
+    check_done(tmp_path, undisturbed)
+    assert len(set(reached)) >= 3                                    # the kills met it in different places
+
+
+def birth(path):
+    "Which file stands at a path: each life of a training puts a new one there."
+    return path.stat().st_ino if path.exists() else None
+
+
+def check_done(folder, undisturbed):
+    "The finished training in `folder` is bit for bit the undisturbed one; the folder is emptied."
+    done = torch.load(folder / "done.pt", weights_only=True)
+    assert_same(done["weights"], pd.DataFrame(done["history"], columns=COLUMNS[:-1]).astype({"update": int}), undisturbed)
+    for path in folder.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("moment", [1, 4, 5, 6, 7, 24, 59])
+def test_broken_off_next_to_checkpoints_and_validations(tmp_path, undisturbed, moment):
+    def stop(update, loss):
+        if update == moment:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tmp_path / "checkpoint.pt", stop)
+    denoiser, history = train_small(tmp_path / "checkpoint.pt")
+    assert_same(denoiser.state_dict(), history, undisturbed)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 60
+
+
+def test_a_finished_training_is_not_done_again(tmp_path, undisturbed):
+    train_small(tmp_path / "checkpoint.pt")
+    seen = []
+    denoiser, history = train_small(tmp_path / "checkpoint.pt", lambda *row: seen.append(row))
+    assert not seen
+    assert_same(denoiser.state_dict(), history, undisturbed)
+
+
+def test_a_full_disk_loses_no_checkpoint(tmp_path, undisturbed):
+    "The operating system cuts every file at 30 kB after update 10; the checkpoint of update 8 survives, and training goes on from it."
+    limits, kept = resource.getrlimit(resource.RLIMIT_FSIZE), []
+
+    def fill(update, loss):
+        if update == 10:
+            kept.append((tmp_path / "checkpoint.pt").read_bytes())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+
+    try:
+        with pytest.raises(InputError, match="checkpoint.pt: could not be written .*free some space and run again"):
+            train_small(tmp_path / "checkpoint.pt", fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == kept[0] and len(kept[0]) > 30_000
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.jsonl"]
+    assert len(read_checkpoint(tmp_path / "checkpoint.pt")["history"]) == 8
+    denoiser, history = train_small(tmp_path / "checkpoint.pt")
+    assert_same(denoiser.state_dict(), history, undisturbed)
+
+
+def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(tmp_path, monkeypatch):
+    real = draw_noise
+
+    def poisoned(shape, n_steps, seed, update):
+        t, eps = real(shape, n_steps, seed, update)
+        return t, eps * float("nan") if update == 9 else eps
+
+    monkeypatch.setattr("stouter.training.loop.draw_noise", poisoned)
+    with pytest.raises(FloatingPointError, match=r"loss is nan at update 9, learning rate 0\.00\d+; .*last good checkpoint: .*checkpoint.pt"):
+        train_small(tmp_path / "checkpoint.pt")
+    stored = read_checkpoint(tmp_path / "checkpoint.pt")
+    assert len(stored["history"]) == 8 and all(v.isfinite().all() for v in stored["denoiser"].values())
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    recipe = Recipe(**{**RECIPE.__dict__, "n_updates": 4})
+    train_small(tmp_path / "checkpoint.pt", recipe=recipe)
+    with pytest.raises(InputError, match="another run .*seed"):
+        train_small(tmp_path / "checkpoint.pt", recipe=recipe, seed=1)
+    with pytest.raises(InputError, match="another run .*n_updates"):
+        train_small(tmp_path / "checkpoint.pt")
+
+
+def test_a_batch_holds_every_sample_equally_often_and_steps_in_pairs():
+    seen = torch.cat([batch_index(10, 4, 0, u) for u in range(25)]).bincount(minlength=10)
+    assert seen.tolist() == [10] * 10
+    for size in (1, 2, 7, 16):
+        t, eps = draw_noise((size, 1, 24), 1000, 0, 3)
+        half = (size + 1) // 2
+        assert len(t) == size and (t[: size - half] + t[half:] == 999).all() and eps.shape == (size, 1, 24)
+
+
+def test_two_processes_train_as_one(tmp_path, undisturbed):
+    pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+    loss, error, weights = in_company(2, train_in_company, tmp_path)
+    history = undisturbed[1]
+    assert loss == pytest.approx(history["loss"].tolist(), rel=1e-5)
+    assert error == pytest.approx(history["validation_error"].dropna().tolist(), rel=1e-5)
+    assert all(abs(weights[name] - value.numpy()).max() < 1e-4 for name, value in undisturbed[0].items())
+    stored = read_checkpoint(tmp_path / "checkpoint.pt")              # and its checkpoint is an ordinary one
+    assert set(stored["denoiser"]) == set(undisturbed[0]) and len(stored["history"]) == 60
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 60
