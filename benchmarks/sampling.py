@@ -23,7 +23,7 @@ import torch
 from stouter.config import DenoiserConfig, DiffusionConfig
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
-from stouter.diffusion.forward import NoiseSchedule
+from stouter.diffusion.forward import SCHEDULES
 from stouter.diffusion.reverse import SAMPLERS
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -77,7 +77,7 @@ def measure(threads: int, n_steps: int | None, repeats: int) -> dict:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     d, n = DiffusionConfig(), DenoiserConfig()
-    n_steps, schedule = n_steps or d.n_sampling_steps, NoiseSchedule(d.n_steps, d.beta_first, d.beta_last)
+    n_steps, schedule = n_steps or d.n_sampling_steps, SCHEDULES[d.schedule](d.n_steps)
     net = STUnet(DIM, DIM, n.width, n.multipliers, FUSIONS[n.fusion], n.n_heads)
     condition = SimpleNamespace(space=torch.randn(BATCH, DIM), time=torch.randn(BATCH, HOURS, DIM))
     shape, x_t, t = (BATCH, 1, HOURS), torch.randn(BATCH, 1, HOURS), torch.randint(d.n_steps, (BATCH,))

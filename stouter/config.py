@@ -104,6 +104,7 @@ class DataConfig(Config):
     coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
     period: Literal["day", "week"] = Field("day", description="length of a sample, 24 or 168 hours")
     n_test_periods: int = Field(7, gt=0, description="last periods of every station, held out")
+    n_validation_periods: int = Field(0, ge=0, description="last training periods kept back to decide when training stops; 0 trains on all")
 
 # %% ../nbs/00_config.ipynb #fc57a783
 Encoder = Literal["gin", "gcn", "gat", "sage"]
@@ -135,24 +136,22 @@ class DenoiserConfig(Config):
     "STUnet (section 5.3)."
     width: int = Field(32, gt=0, multiple_of=4, description="channels of the first level")
     multipliers: tuple[int, ...] = Field((1, 2, 4), min_length=1, description="channels of each level, in widths")
-    fusion: Literal["concat"] = Field("concat", description="how the two embeddings are fused (Eq. 16)")
+    fusion: Literal["concat", "weight", "gate", "cross", "decoupled"] = Field("concat", description="how the two embeddings are fused (Eq. 16, Table 6)")
     n_heads: int = Field(4, gt=0, description="attention heads")
+    pooled: bool = Field(False, description="one mean embedding of the hours for the whole period (ablation)")
 
 
 class DiffusionConfig(Config):
     "The chain, its objective and its sampler (sections 5.1, 5.2 and 5.4)."
     n_steps: int = Field(1000, gt=0, description="T, number of diffusion steps")
-    beta_first: float = Field(1e-4, gt=0, lt=1, description="variance of the first step")
-    beta_last: float = Field(0.02, gt=0, lt=1, description="variance of the last step")
-    objective: Literal["noise", "printed"] = Field("noise", description="what the network predicts (Eq. 18)")
+    schedule: Literal["linear", "scaled", "cosine"] = Field("linear", description="how the noise grows: betas as printed, betas x 1000/T, or a cosine of the signal")
+    objective: Literal["noise", "printed", "velocity"] = Field("velocity", description="what the network predicts (Eq. 18)")
     loss: Literal["mse", "l1"] = Field("mse", description="distance to the target (Eq. 19)")
-    sampler: Literal["ddpm", "ddim"] = Field("ddim", description="how the chain is walked back")
-    n_sampling_steps: int = Field(25, gt=0, description="steps of the sampler, at most n_steps")
+    sampler: Literal["ddpm", "ddim", "dpm"] = Field("dpm", description="how the chain is walked back")
+    n_sampling_steps: int = Field(20, gt=0, description="steps of the sampler, at most n_steps")
 
     @model_validator(mode="after")
     def consistent(self) -> "DiffusionConfig":
-        if self.beta_first > self.beta_last:
-            raise ValueError(f"betas must rise; got {self.beta_first} -> {self.beta_last}")
         if self.n_sampling_steps > self.n_steps:
             raise ValueError(f"n_sampling_steps {self.n_sampling_steps} exceeds n_steps {self.n_steps}")
         return self
@@ -165,7 +164,10 @@ class TrainConfig(Config):
     lr: float = Field(2e-3, gt=0, description="peak learning rate of AdamW, reached after 5 % of the updates")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema_decay: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights")
+    ema_decay: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights, reached from below")
+    lent_days: float = Field(0.5, ge=0, le=1, description="share of training samples shown under another day of their kind (working day, weekend)")
+    validate_every: int = Field(100, gt=0, description="updates between validations, where periods are held back for them")
+    patience: int = Field(5, ge=0, description="validations without a better answer before training stops; 0 never stops")
     checkpoint_every: int = Field(500, gt=0, description="updates between checkpoints")
 
 

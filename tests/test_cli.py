@@ -16,7 +16,7 @@ from conftest import ROOT, SHARED, needs_data, stouter
 def test_run_makes_everything_it_promises(tiny_run):
     out, done = tiny_run
     for name in ("run.yaml", "provenance.json", "traffic.nc", "places.parquet", "ingest.json", "graph_time.safetensors", "graph_space.safetensors", "checkpoint.pt",
-                 "denoiser.safetensors", "loss.npy", "samples.safetensors", "metrics.json", "metrics.parquet", "run.ipynb",
+                 "denoiser.safetensors", "metrics.jsonl", "history.parquet", "samples.safetensors", "metrics.json", "metrics.parquet", "run.ipynb",
                  "figures/week.png", "figures/profile_and_distribution.png", "figures/training.png"):
         assert (out / name).stat().st_size > 0, name
     assert str(out / "run.ipynb") in done.stdout
@@ -66,7 +66,7 @@ def test_ingest_reads_the_real_lines(tmp_path):
 def updates_done(folder):
     try:
         import torch
-        return len(torch.load(folder / "checkpoint.pt", weights_only=True)["losses"])
+        return len(torch.load(folder / "checkpoint.pt", weights_only=True)["history"])
     except FileNotFoundError:
         return 0
 

@@ -176,3 +176,14 @@ class Prepared(Scaled):
         if not len(train.complete()) or not test.x.isfinite().any():
             raise InputError("data.coverage: no training period is without a missing hour, or no test period has any; raise it")
         return train, test
+
+    @cached_property
+    def learning(self) -> tuple[Samples, Samples | None]:
+        "The training samples, split into those that teach and those that say when to stop. Raises `InputError` if none is left to teach."
+        n = self.config.data.n_validation_periods
+        if not n:
+            return self.samples[0], None
+        try:
+            return tuple(make_samples(part, self.scaler, *self.tables) for part in split_last(self.periods[0], n))
+        except ValueError as error:
+            raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None

@@ -22,8 +22,9 @@ from ..baselines.reference import REFERENCES
 from ..config import ExperimentConfig
 from ..data.samples import StationScaler
 from ..denoisers.fusion import FUSIONS
+from ..denoisers.guidance import guided
 from ..denoisers.stunet import STUnet
-from ..diffusion.forward import NoiseSchedule
+from ..diffusion.forward import SCHEDULES
 from ..diffusion.objective import LOSSES, OBJECTIVES
 from ..diffusion.reverse import SAMPLERS
 from ..evaluation.metrics import crps, mae, rmse, score
@@ -32,7 +33,8 @@ from .machine import default_device, load_tensors, provenance, seeded
 from .prepared import Prepared
 from ..files import InputError, replacing
 from ..training.batches import mix, stream
-from ..training.loop import DiffusionGenerator, Recipe
+from ..training.generator import DiffusionGenerator
+from ..training.state import Recipe
 
 # %% ../../nbs/704_stages.ipynb #795bd8d8
 def build_generator(
@@ -42,14 +44,14 @@ def build_generator(
 ) -> DiffusionGenerator:  # untrained, on the default device
     "STUnet with its chain, objective, loss and sampler (section 5)."
     d, n = config.diffusion, config.denoiser
-    schedule = NoiseSchedule(d.n_steps, d.beta_first, d.beta_last).to(default_device())
+    schedule = SCHEDULES[d.schedule](d.n_steps).to(default_device())
     objective = OBJECTIVES[d.objective](schedule)
-    denoiser = STUnet(space_dim, time_dim, n.width, n.multipliers, FUSIONS[n.fusion], n.n_heads).to(default_device())
-    return DiffusionGenerator(denoiser, objective, LOSSES[d.loss], SAMPLERS[d.sampler], d.n_sampling_steps)
+    denoiser = STUnet(space_dim, time_dim, n.width, n.multipliers, FUSIONS[n.fusion], n.n_heads, n.pooled).to(default_device())
+    return DiffusionGenerator(denoiser, objective, LOSSES[d.loss], SAMPLERS[d.sampler], d.n_sampling_steps, guided)
 
 # %% ../../nbs/704_stages.ipynb #41d6620d
 class Trained(Prepared):
-    "Training. Files: `checkpoint.pt`, `loss.npy`, `denoiser.safetensors`."
+    "Training. Files: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `denoiser.safetensors`."
 
     @cached_property
     def generator(self) -> DiffusionGenerator:
@@ -75,17 +77,17 @@ class Trained(Prepared):
                 bar.update(update - bar.n)
                 bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
 
-            losses = generator.fit(self.samples[0], recipe, mix(self.seed, 21), checkpoint, show)
-        with replacing(self.folder / "loss.npy") as part:
-            np.save(part, np.array(losses))
+            history = generator.fit(self.learning[0], recipe, mix(self.seed, 21), checkpoint, show, self.learning[1])
+        with replacing(self.folder / "history.parquet") as part:
+            history.to_parquet(part)
         with replacing(weights) as part:
             save_file({k: v.cpu().contiguous() for k, v in generator.denoiser.state_dict().items()}, part)
 
     @cached_property
-    def losses(self) -> np.ndarray:
-        "Training loss of every update."
+    def history(self) -> pd.DataFrame:
+        "Training, one row per update: loss, learning rate, norm of the gradient, validation error, seconds."
         self.generator
-        return np.load(self.folder / "loss.npy")
+        return pd.read_parquet(self.folder / "history.parquet")
 
 # %% ../../nbs/704_stages.ipynb #312c1c31
 def judge(
