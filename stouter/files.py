@@ -22,6 +22,7 @@ def replacing(
     part = claim_temporary(path)
     try:
         yield part
+        os.chmod(part, 0o666 & ~current_umask())  # some writers replace the file by one that only its owner may read
         with open(part, "rb") as written:
             os.fsync(written.fileno())
         os.replace(part, path)
@@ -43,7 +44,6 @@ def claim_temporary(
     except OSError as error:
         raise InputError(f"cannot write into {path.parent}: {error.strerror}; choose another output folder") from None
     os.close(handle)
-    os.chmod(name, 0o666 & ~current_umask())
     return Path(name)
 
 
