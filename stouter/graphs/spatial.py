@@ -112,10 +112,10 @@ class Position(NamedTuple):
         corner = flat.min(0)
         return cls(*map(torch.from_numpy, (axes, corner, np.array((flat - corner).max() or 1.0))))  # one station: side 1 m
 
-    def __call__(self, stations: pd.DataFrame, counts: pd.DataFrame | None = None) -> Tensor:  # (N, 8) rows of length 2
+    def __call__(self, stations: pd.DataFrame, counts: pd.DataFrame | None = None) -> Tensor:  # (N, 16) rows of length 8^(1/2)
         flat = torch.from_numpy(earth_centred(stations["lon"], stations["lat"])) @ self.axes
         phase = torch.pi * (flat - self.corner) / self.side
-        return torch.cat([wave(k * phase) for k in (1, 2) for wave in (torch.sin, torch.cos)], dim=1).float()
+        return torch.cat([wave(k * phase) for k in (1, 2, 4, 8) for wave in (torch.sin, torch.cos)], dim=1).float()
 
 
 STATION_FEATURES = {"log_counts": LogCounts, "counts": Counts, "position": Position}
