@@ -56,6 +56,28 @@ def test_simulate_then_ingest(tmp_path):
     assert json.loads((tmp_path / "t.json").read_text())
 
 
+def test_ready_traffic_is_a_source_too(tmp_path):
+    city = tmp_path / "city"
+    stouter("simulate", city, "--stations", 9, "--days", 4)
+    stouter("ingest", city / "records", "--grid", city / "grid.geojson", "--pois", city / "pois.geojson", "--out", tmp_path / "own.nc", "--keep", tmp_path / "kept")
+    assert len(list((tmp_path / "kept").iterdir())) == 4
+    tree = {"name": "own", "data": {"source": {"kind": "traffic", "traffic": str(tmp_path / "own.nc")}, "service": "call", "coverage": 0.5, "n_test_periods": 1},
+            "graph": {"n_epochs": 2, "radius_km": 0.3}, "train": {"n_updates": 2, "batch_size": 4}, "diffusion": {"n_steps": 5, "n_sampling_steps": 2},
+            "denoiser": {"width": 4, "multipliers": [1]}, "evaluation": {"n_samples": 2}}
+    (tmp_path / "own.yaml").write_text(json.dumps(tree))
+    stouter("run", tmp_path / "own.yaml", "--out", tmp_path / "run")
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["service"] == "call"
+    assert len(pd.read_parquet(tmp_path / "run/places.parquet").columns) == 2 + 8
+
+
+def test_graph_of_a_city(tmp_path):
+    city = tmp_path / "city"
+    stouter("simulate", city, "--stations", 16, "--days", 1)
+    done = stouter("graph", city / "grid.geojson", "--pois", city / "pois.geojson", "--radius", 0.24, "--out", tmp_path / "graph.safetensors", "--json")
+    assert json.loads(done.stdout)["directed_edges"] == 2 * 24           # 4 x 4 cells of 235 m: 24 neighbourships
+    assert (tmp_path / "graph.png").exists()
+
+
 @needs_data
 def test_ingest_reads_the_real_lines(tmp_path):
     done = stouter("ingest", SHARED / "milan_raw/sms-call-internet-mi-2013-11-01.first10000lines.txt",
