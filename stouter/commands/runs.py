@@ -29,7 +29,7 @@ def pairs(
             raise InputError(f"-p {item}: no value; write -p {item} VALUE")
     return dict(item.split("=", 1) for item in items)
 
-
+# %% ../../nbs/722_run_commands.ipynb #886f242b
 def run(
     config: Annotated[str, typer.Argument(help="A YAML file, or one of the names that travel with the package, such as demo or tiny.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random but the simulated city.")] = 0,

@@ -30,7 +30,7 @@ from ..diffusion.reverse import SAMPLERS
 from ..evaluation.metrics import crps, mae, rmse, score
 from .folder import claim_folder, read_mark, write_json
 from .machine import default_device, load_tensors, provenance, seeded
-from .prepared import Prepared
+from .prepared import Sampled
 from ..files import InputError, replacing
 from ..training.batches import mix, stream
 from ..training.generator import DiffusionGenerator
@@ -50,7 +50,7 @@ def build_generator(
     return DiffusionGenerator(denoiser, objective, LOSSES[d.loss], SAMPLERS[d.sampler], d.n_sampling_steps, guided)
 
 # %% ../../nbs/704_stages.ipynb #41d6620d
-class Trained(Prepared):
+class Trained(Sampled):
     "Training. Files: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `denoiser.safetensors`."
 
     @cached_property
