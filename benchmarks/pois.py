@@ -1,4 +1,4 @@
-"How long do a million places over ten thousand cells take? `python benchmarks/pois.py --json out.json`"
+"How long do a million places over ten thousand cells take? `python benchmarks/pois.py [--json]`"
 import json
 import resource
 import tempfile
@@ -40,7 +40,7 @@ def clocked(work) -> tuple[object, float, float]:
 
 
 def main(
-    out: Annotated[Path | None, typer.Option("--json", help="Write the numbers here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
     places: int = 1_000_000,
     cells: int = 10_000,
 ) -> None:
@@ -58,14 +58,15 @@ def main(
     np.testing.assert_allclose(again[["lon", "lat"]], pois[["lon", "lat"]])
     base = rows["two-dimensional histogram"][1]
     table = pd.DataFrame([{"work": work, "wall_s": wall, "cpu_s": cpu, "times_the_histogram": cpu / base} for work, (wall, cpu) in rows.items()])
-    typer.echo(table.round(2).to_string(index=False))
     result = {
         "places": places, "cells": cells, "rows": table.to_dict("records"), "outside": {name: count.attrs["outside"] for name, count in counts.items()},
         "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+    if as_json:
+        typer.echo(json.dumps(result, indent=1))
+        return
+    typer.echo(table.round(2).to_string(index=False))
     typer.echo(f"outside every station: {result['outside']}; peak memory {result['peak_MiB']:.0f} MiB")
-    if out:
-        out.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long does a batch take? One batch of 128 station-days, defaults, from noise to traffic, condition included.
 
-    python benchmarks/sampling.py [--threads 1] [--steps 25] [--repeats 7] [--json sampling.json]
+    python benchmarks/sampling.py [--threads 1] [--steps 25] [--repeats 7] [--json]
 
 Prints a table (seconds are the best of several; rates and fractions are of the same run): the whole batch; what is done once (prepare) and
 at each step (denoise); a training update; all as fractions of the rates that this machine reaches in a large fp32 matrix product and in a
@@ -16,7 +16,6 @@ import json
 import sys
 import time
 import types
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
@@ -127,9 +126,10 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="of the sampler; the configuration's default if not given")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=Path, help="also write the result there")
+    parser.add_argument("--json", action="store_true", help="print JSON alone")
     args = parser.parse_args()
     result = measure(args.threads, args.steps, args.repeats)
-    show(result)
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        print(json.dumps(result, indent=1))
+    else:
+        show(result)
