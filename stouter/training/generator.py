@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data.samples import Condition, Samples
-from .loop import Team, fit, from_network
+from .batches import from_network
+from .loop import Team, fit
 from .state import Recipe
 
 # %% ../../nbs/554_generator.ipynb #bda95eff

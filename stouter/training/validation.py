@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..data.samples import Samples
 from ..diffusion.forward import per_sample, q_sample
-from .batches import stream
+from .batches import stream, to_network
 
 # %% ../../nbs/552_validation.ipynb #8b68bf16
 class Validation:
@@ -34,7 +34,7 @@ class Validation:
         row = torch.arange(n) % len(data)
         even = (torch.arange(n) * objective.schedule.n_steps).div(n, rounding_mode="floor")
         self.t = even[torch.randperm(n, generator=generator)]         # (n,) every part of the chain alike
-        self.x0 = 2 * data.x[row, None] - 1                           # (n, 1, L) in [-1, 1]
+        self.x0 = to_network(data.x[row])                             # (n, 1, L)
         self.eps = torch.randn(self.x0.shape, generator=generator)
         self.condition, self.objective = data.condition[row], objective
 
