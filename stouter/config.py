@@ -54,6 +54,7 @@ class RecordsSource(Config):
     outside: Literal["refuse", "count"] = Field("refuse", description="lines of stations that the grid lacks")
     shards: bool = Field(False, description="whether several files are parts of one day, to be added up")
     keep: Path | None = Field(None, description="folder of ingested tables that several runs share; by default the run's own")
+    download: str | None = Field(None, description="collection that `stouter download` fetches these records from, told where they are missing")
 
     @model_validator(mode="after")
     def one_kind_of_counts(self) -> "RecordsSource":
@@ -103,6 +104,7 @@ class DataConfig(Config):
     service: str = Field("internet", description="service to generate")
     coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
     period: Literal["day", "week"] = Field("day", description="length of a sample, 24 or 168 hours")
+    n_stations: int | None = Field(None, ge=2, description="use only so many stations, spread evenly over their mean traffic; all if not given")
     n_test_periods: int = Field(7, gt=0, description="last periods of every station, held out")
     n_validation_periods: int = Field(0, ge=0, description="last training periods kept back to decide when training stops; 0 trains on all")
 
@@ -129,6 +131,7 @@ class GraphConfig(Config):
     gamma: float = Field(3.0, gt=1, description="exponent of the scaled cosine error (Eq. 3)")
     n_epochs: int = Field(200, gt=0, description="pretraining epochs, at most")
     patience: int | None = Field(None, gt=0, description="epochs without a better held-out loss that end the pretraining; none: all epochs")
+    hide: tuple[Literal["time", "space"], ...] = Field((), description="embeddings that are zeroed (Figure 7: w/o TG, BSG, ST); both make an unconditional method")
     lr: float = Field(1e-3, gt=0, description="learning rate of the pretraining")
 
 # %% ../nbs/00_config.ipynb #2212c520
@@ -179,6 +182,7 @@ class EvaluationConfig(Config):
 class ExperimentConfig(Config):
     "Everything that a run depends on, the seed aside."
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the dataset, used in paths and tables")
+    method: Literal["stouter", "diffwave", "vae", "tcn_gan"] = Field("stouter", description="what is trained (section 6.1.2)")
     threads: int = Field(1, gt=0, description="threads of the numerics; another number changes the last bits of a result")
     data: DataConfig
     graph: GraphConfig = GraphConfig()

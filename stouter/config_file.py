@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['experiments_folder', 'find_config', 'StrictLoader', 'parse', 'read_yaml', 'override', 'known_fields', 'describe',
-           'load_config', 'field_table']
+           'stand_in', 'load_config', 'field_table']
 
 # %% ../nbs/001_load_config.ipynb #5e351655
 from collections.abc import Mapping
@@ -114,14 +114,27 @@ def describe(
     came = "" if isinstance(error["input"], Mapping | BaseModel) else f" (got {error['input']!r})"
     return f"{where}: {message[0].lower()}{message[1:]}{came}"
 
+# %% ../nbs/001_load_config.ipynb #f2d183ff
+def stand_in(
+    tree: dict,  # a configuration as nested dictionaries, with `simulated`; not changed
+    where: Path,  # its file, for the message
+) -> dict:  # the same on a simulated city, named so
+    "Put a simulated city in the place of the records. Raises `InputError` for a file that does not give its size."
+    if "simulated" not in tree:
+        raise InputError(f"{where}: has no field 'simulated' with the size of a stand-in; add it, or choose a file such as milan_internet")
+    city = {"kind": "simulated", **tree["simulated"]}
+    return {**tree, "name": f"simulated_{tree.get('name')}", "data": {**tree.get("data", {}), "source": city}}
+
 # %% ../nbs/001_load_config.ipynb #b02ad8d4
 def load_config(
     name: str | Path,  # a YAML file, or the bare name of one that travels with the package
     overrides: Mapping[str, str] | None = None,  # dotted key -> value as YAML text, e.g. {"train.n_updates": "500"}
+    simulated: bool = False,  # whether a simulated city of the same size stands in for the records
 ) -> ExperimentConfig:  # checked and frozen
     "Read and check a configuration. Raises `InputError` with every error in one line, `FileNotFoundError` if there is no file."
     path = find_config(name)
     tree = read_yaml(path)
+    tree = {key: value for key, value in (stand_in(tree, path) if simulated else tree).items() if key != "simulated"}
     for key, value in (overrides or {}).items():
         tree = override(tree, key, parse(value, f"-p {key} {value}") if isinstance(value, str) else value)
     try:
