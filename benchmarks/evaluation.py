@@ -1,0 +1,74 @@
+"""What a whole city's evaluation costs: seconds of `score` and of each of its parts, and the peak of memory.
+
+    OMP_NUM_THREADS=1 python benchmarks/evaluation.py --json
+
+The samples are a memory map of single precision in a temporary folder, made block by block: 10,000 stations x 31 days x 16 samples by
+default, half a gigabyte. `seconds` is one call of `score`, `parts` the same work asked one part at a time (each reads the map again, and
+losses that need sorted samples sort them again, which is what the one pass saves). `peak_gib` is the peak resident memory of the process.
+"""
+import argparse
+import json
+import platform
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from stouter.evaluation.blocks import block_means
+from stouter.evaluation.marginal import pool
+from stouter.evaluation.metrics import LOSSES, score
+
+
+def make(folder, n_days, length, n_samples, missing, chunk=10_000):
+    "Real days and a memory map of samples: a daily wave, a level of each day, noise."
+    rng = np.random.default_rng(0)
+    wave = (0.35 + 0.25 * np.sin((np.arange(length) - 8) / 24 * 2 * np.pi)).astype(np.float32)
+    draw = lambda *shape: wave * (1 + 0.2 * rng.standard_normal((*shape, 1), np.float32)) + 0.05 * rng.standard_normal((*shape, length), np.float32)
+    real = draw(n_days)
+    real[rng.random(real.shape, np.float32) < missing] = np.nan
+    generated = np.lib.format.open_memmap(folder / "generated.npy", "w+", np.float32, (n_samples, n_days, length))
+    for sample in generated:
+        for first in range(0, n_days, chunk):
+            sample[first:first + chunk] = draw(min(chunk, n_days - first))
+    generated.flush()
+    return real, np.load(folder / "generated.npy", mmap_mode="r")
+
+
+def timed(function):
+    start = time.perf_counter()
+    out = function()
+    return time.perf_counter() - start, out
+
+
+def measure(args):
+    with tempfile.TemporaryDirectory() as folder:
+        n_days = args.stations * args.days
+        real, generated = make(Path(folder), n_days, args.length, args.samples, args.missing)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        seconds, metrics = timed(lambda: score(real, generated))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        parts = {name: timed(lambda: block_means(real, generated, {name: loss}))[0] for name, loss in LOSSES.items()}
+        parts["blocks alone"] = timed(lambda: block_means(real, generated, {"nothing": lambda block: block.truth[:1]}))[0]
+        parts["pool and sort"] = timed(lambda: pool(real, generated))[0]
+    return {"stations": args.stations, "days": args.days, "length": args.length, "samples": args.samples, "missing": args.missing,
+            "machine": platform.machine(), "numpy": np.__version__, "seconds": seconds, "peak_gib": peak, "peak_gib_before": before,
+            "parts": parts, "metrics": metrics}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--stations", type=int, default=10_000)
+    parser.add_argument("--days", type=int, default=31)
+    parser.add_argument("--length", type=int, choices=(24, 168), default=24)
+    parser.add_argument("--samples", type=int, default=16)
+    parser.add_argument("--missing", type=float, default=0.01, help="share of real hours that are missing")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
+    args = parser.parse_args()
+    result = measure(args)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(f"{result['seconds']:.1f} s, peak {result['peak_gib']:.2f} GiB")
+        for name, value in result["parts"].items():
+            print(f"{name:16} {value:.2f} s")
