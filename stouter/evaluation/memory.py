@@ -111,8 +111,7 @@ def memory(
     n_days: int = 1000,  # of each side, at most
 ) -> dict[str, float]:  # metric -> value; what cannot be computed is absent
     "Copies, members and diversity."
-    sample = generated.reshape(-1, generated.shape[-1])
-    drawn = sample[rng.integers(len(sample), size=n_days)]
+    drawn = generated[tuple(rng.integers(size, size=n_days) for size in generated.shape[:3])]
     found = {
         "nearest_ratio": nearest_ratio(drawn, real, train, rng, n_days),
         "membership_auc": membership_auc(generated, real, train, rng, n_days=n_days),
