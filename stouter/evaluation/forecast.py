@@ -80,7 +80,7 @@ def train_forecaster(
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-2)
     decay = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=max(n_updates, 2))
     for update in range(n_updates):
-        past, future = windows[torch.randint(len(windows), (256,), generator=generator)]
+        past, future = windows[torch.randint(len(windows), (128,), generator=generator)]
         loss = (network(past) - future).square().mean()
         optimiser.zero_grad()
         loss.backward()
