@@ -1,0 +1,62 @@
+"""Realism of ten thousand stations, a month and sixteen samples: seconds of every part, and the peak of memory.
+
+    python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--json]
+"""
+import argparse
+import json
+import resource
+import time
+
+import numpy as np
+from stouter.evaluation.memory import memory
+from stouter.evaluation.realism import as_days
+from stouter.evaluation.rhythm import rhythm
+from stouter.evaluation.space import space
+from stouter.evaluation.two_samples import two_samples
+
+
+def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    "Traffic with a daily rhythm and noise; one city after the other, so that making it costs no memory."
+    out = np.empty((*shape, 24), np.float32)
+    for city in out.reshape(-1, *out.shape[-3:]):
+        city[:] = rng.standard_normal(city.shape, dtype=np.float32)
+        city *= np.float32(0.1)
+        city += np.float32(0.5) + np.float32(0.3) * np.sin(np.arange(24, dtype=np.float32) * np.float32(np.pi / 12))
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in {"stations": 10_000, "days": 31, "samples": 16}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    rng = np.random.default_rng(0)
+    real, train = days(rng, (args.stations, args.days)), days(rng, (args.stations, args.days))
+    generated = days(rng, (args.samples, args.stations, args.days))
+    clock = np.arange(24 * args.days).reshape(args.days, 24) % 168
+    places = rng.uniform([9.0, 45.3], [9.3, 45.5], (args.stations, 2))
+    parts = {
+        "check": lambda: as_days(real, generated, clock, train),
+        "rhythm": lambda: rhythm(real, generated, clock),
+        "space": lambda: space(real, generated, clock, places, rng),
+        "two samples": lambda: two_samples(real, generated, clock, rng),
+        "memory": lambda: memory(real, generated, clock, train, rng),
+    }
+    found = {"stations": args.stations, "days": args.days, "samples": args.samples, "seconds": {}}
+    for name, part in parts.items():
+        begin = time.perf_counter()
+        part()
+        found["seconds"][name] = round(time.perf_counter() - begin, 1)
+    found["seconds"]["all"] = round(sum(found["seconds"].values()), 1)
+    found["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    if args.json:
+        print(json.dumps(found))
+        return
+    print(f"{args.stations} stations x {args.days} days x {args.samples} samples, peak {found['peak_gib']} GiB")
+    for name, seconds in found["seconds"].items():
+        print(f"  {name:12} {seconds:7.1f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"Realism and forecasts, for arrays of any generator: other libraries' numbers, other orders, gaps, and series that never move."
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from esda.moran import Moran
+from libpysal.weights import KNN, WSP
+from scipy.stats import pearsonr
+from stouter.data.stations import earth_centred
+from stouter.evaluation.forecast import Windows, case_study, errors, seasonal_naive, train_forecaster
+from stouter.evaluation.realism import DIRECTIONS, realism
+from stouter.evaluation.rhythm import mean_acf
+from stouter.evaluation.space import correlation_curve, distance_bins, morans_i, nearest_weights
+from stouter.patterns import autocorrelation
+
+N, D = 40, 14
+CLOCK = np.arange(D * 24).reshape(D, 24) % 168
+# subsamples larger than the data: nothing is left to chance but samples, folds and halves
+DRAWN = {"c2st_auc", "c2st_floor", "mmd2", "feature_distance", "nearest_ratio", "membership_auc"}
+
+
+@pytest.fixture(scope="module")
+def city():
+    "Two weeks of a city, two weeks before, four samples, places."
+    rng = np.random.default_rng(0)
+    shape = 0.5 + 0.3 * np.sin(2 * np.pi * (np.arange(24) - 9) / 24)
+    draw = lambda *size: (shape + 0.1 * rng.normal(size=(*size, D, 24))).astype(np.float32)
+    return {"real": draw(N), "generated": draw(4, N), "hour_of_week": CLOCK, "train": draw(N), "positions": rng.uniform(9, 9.2, (N, 2))}
+
+
+def test_every_metric_has_a_direction_and_is_found(city):
+    assert set(realism(**city)) == set(DIRECTIONS)
+    assert set(DIRECTIONS.values()) == {"lower", 0.5, 1.0, None}
+
+
+def test_same_seed_same_numbers(city):
+    assert realism(**city, seed=3, n_days=200) == realism(**city, seed=3, n_days=200)
+    assert realism(**city, seed=3, n_days=200)["mmd2"] != realism(**city, seed=4, n_days=200)["mmd2"]
+
+
+def test_order_of_stations_does_not_matter(city):
+    order = np.random.default_rng(1).permutation(N)
+    other = {name: x[:, order] if name == "generated" else x if name == "hour_of_week" else x[order] for name, x in city.items()}
+    one, two = realism(**city), realism(**other)
+    for name in set(DIRECTIONS) - DRAWN:
+        assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-9), name
+    for name in DRAWN:
+        assert two[name] == pytest.approx(one[name], abs=0.08), name
+
+
+def test_weeks_are_days(city):
+    as_weeks = {name: x if name == "positions" else x.reshape(*x.shape[:-2], 2, 168) for name, x in city.items()}
+    assert realism(**as_weeks, n_days=200) == realism(**city, n_days=200)
+
+
+def test_only_hours_that_are_there_count(city):
+    "What the generator says where the real hour is missing changes nothing."
+    rng = np.random.default_rng(2)
+    real = np.where(rng.random((N, D, 24)) < 0.02, np.nan, city["real"])
+    there = np.isfinite(real)
+    wild = np.where(there, city["generated"], 1e3)
+    one, two = (realism(**{**city, "real": real, "generated": g}, n_days=200) for g in (city["generated"], wild))
+    touched = {"nearest_ratio", "membership_auc", "diversity"}          # a generated day is judged whole
+    assert {k: v for k, v in one.items() if k not in touched} == {k: v for k, v in two.items() if k not in touched}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [0.0, 0.7], ids=["zero", "constant"])
+def test_stations_that_never_move(city, value):
+    real, generated = city["real"].copy(), city["generated"].copy()
+    real[:5], generated[:, :5] = value, value
+    found = realism(**{**city, "real": real, "generated": generated}, n_days=200)
+    assert set(found) == set(DIRECTIONS) and np.isfinite(list(found.values())).all()
+
+
+def test_a_whole_city_that_never_moves(city):
+    still = realism(np.zeros((N, D, 24)), np.zeros((4, N, D, 24)), CLOCK, np.zeros((N, D, 24)), city["positions"], n_days=100)
+    for name, way in DIRECTIONS.items():
+        assert way != "lower" or abs(still[name]) < 1e-12, name
+    assert not {"midnight_ratio", "nearest_ratio", "diversity"} & set(still)          # nothing to divide by
+
+
+def test_one_sample_one_day_one_station(city):
+    one_day = realism(city["real"][:, :1], city["generated"][:1, :, :1], CLOCK[:1], city["train"], city["positions"])
+    assert not {"midnight_ratio", "midnight_w1", "diversity"} & set(one_day) and {"acf_distance", "nearest_ratio"} <= set(one_day)
+    one_station = realism(city["real"][:1], city["generated"][:, :1], CLOCK, city["train"][:1], city["positions"][:1])
+    assert not {"moran_levels", "c2st_auc"} & set(one_station) and {"diversity", "mmd2"} <= set(one_station)
+
+
+def test_trivial_methods_fail_where_they_must(city):
+    rng = np.random.default_rng(3)
+    average = np.broadcast_to(city["train"].mean(1, keepdims=True), (4, N, D, 24))
+    old = city["train"][np.arange(N)[:, None], rng.integers(D, size=(4, N, D))]
+    honest, flat, copied = (realism(**{**city, "generated": g}) for g in (city["generated"], average, old))
+    assert copied["nearest_ratio"] == 0 and copied["membership_auc"] > 0.99
+    assert flat["diversity"] == 0 and flat["c2st_auc"] > 0.99
+    assert honest["nearest_ratio"] == pytest.approx(1, abs=0.05) and honest["c2st_auc"] == pytest.approx(honest["c2st_floor"], abs=0.08)
+
+
+def test_moran_is_that_of_esda():
+    rng = np.random.default_rng(0)
+    places = rng.uniform([9, 45], [9.2, 45.2], (80, 2))
+    x, ours = rng.normal(size=(80, 5)), nearest_weights(places, k=6)
+    theirs = WSP(ours.tocoo()).to_W(silence_warnings=True)
+    for column, value in zip(x.T, morans_i(x, ours)):
+        assert value == pytest.approx(Moran(column, theirs, transformation="O", permutations=0).I, rel=1e-9)
+    neighbours = KNN.from_array(earth_centred(*places.T), k=6).neighbors
+    assert all(set(neighbours[i]) == set(ours.indices[ours.indptr[i]:ours.indptr[i + 1]]) for i in range(80))
+
+
+def test_correlations_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    x, places = rng.normal(size=(12, 100)), rng.uniform(0, 0.1, (12, 2))
+    _, place = distance_bins(places, 3)
+    pairs = np.array([pearsonr(x[i], x[j])[0] for i in range(12) for j in range(i + 1, 12)])
+    np.testing.assert_allclose(correlation_curve(x, place, 3), [pairs[place == k].mean() for k in range(3)])
+
+
+def test_two_rooms_agree_on_autocorrelation():
+    x = np.random.default_rng(0).normal(size=(6, 200)).cumsum(1)
+    x[2, 50:70] = np.nan
+    np.testing.assert_allclose(mean_acf(x, 100), autocorrelation(x, 100).mean(0), atol=1e-9)
+
+
+def test_a_forecaster_leaves_the_state_of_chance_alone():
+    series = np.random.default_rng(0).random((4, 100))
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train_forecaster(series, seed=1, n_updates=2)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_real_data_as_synthetic_is_the_yardstick():
+    real = np.random.default_rng(0).random((6, 14 * 24)).astype(np.float32)
+    real[2, 30] = np.nan
+    table = case_study(real, {"same": real[:, :-168]}, seeds=(0, 1, 2), n_updates=5).set_index(["protocol", "seed"])[["MAE", "RMSE"]]
+    pd.testing.assert_frame_equal(table.loc["TSTR"], table.loc["TRTR"], check_exact=True)
+    assert table.loc["TRTR"].MAE.nunique() == 3                         # seeds differ
+
+
+def test_the_test_week_is_never_learnt_from():
+    real = np.random.default_rng(0).random((6, 21 * 24)).astype(np.float32)
+    other = real.copy()
+    other[:, -168:] = 5                                                 # a test week of another world
+    seen = []
+    for series in (real, other):
+        table = case_study(series, {"fixed": real[:, :-168]}, seeds=(0,), n_updates=5).set_index("protocol")
+        seen.append(table.loc["TRTS", "MAE"])                           # real training, judged on something fixed
+    assert seen[0] == seen[1]
+
+
+def test_every_hour_of_the_test_week_is_asked_for_and_none_before():
+    series = np.arange(300.0)[None]
+    test = Windows(series[:, 300 - 168 - 48:])
+    targets = {int(hour) for k in range(len(test)) for hour in test[torch.tensor([k])][1].flatten()}
+    assert targets == set(range(300 - 168, 300))
+
+
+def test_naive_is_exact_on_what_repeats():
+    week = np.tile(np.random.default_rng(0).random((3, 168)).astype(np.float32), 4)
+    assert case_study(week, {}, seeds=(0,), n_updates=2).set_index("protocol").loc["seasonal naive", ["MAE", "RMSE"]].tolist() == [0, 0]
+    assert errors(seasonal_naive(24), Windows(week, history=48))[0] > 0.2
