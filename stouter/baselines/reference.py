@@ -30,7 +30,7 @@ def fill_unseen(
         table = torch.where(table.isnan(), substitute, table)
     return table
 
-
+# %% ../../nbs/611_reference.ipynb #340e45ef
 class HistoricalAverage:
     "Mean of station x hour x (weekday or weekend): the best guess that knows the calendar, and no uncertainty at all."
 
