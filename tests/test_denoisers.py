@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from stouter.denoisers.attention import LinearAttention, MultiHeadAttention
+from stouter.denoisers.diffwave import CYCLES, DiffWave
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.guidance import guided, hide
 from stouter.denoisers.hours import Grow, HourConv
@@ -24,10 +25,13 @@ def condition_of(size, length=24, seed=1):
     return SimpleNamespace(space=torch.randn(size, 6, generator=g), time=torch.randn(size, length, 5, generator=g))
 
 
-def awake(**sizes):
+NETS = {"STUnet": STUnet, "DiffWave": DiffWave}
+
+
+def awake(kind="STUnet", **sizes):
     "A network whose last layer does not start at zero: one that puts out zeros passes too many tests."
     torch.manual_seed(0)
-    net = STUnet(6, 5, **{"width": 8, **sizes}).eval()
+    net = NETS[kind](6, 5, **{"width": 8, **sizes}).eval()
     nn.init.normal_(net.leave.weight)
     return net
 
@@ -98,9 +102,26 @@ def test_size_of_the_network(name, width, millions):
     assert 0.8 * millions < n < (1.35 if name == "concat" else 1.65) * millions
 
 
+@pytest.mark.parametrize("name", FUSIONS)
+def test_diffwave_is_of_stunets_size(name):
+    with torch.device("meta"):
+        ours, theirs = (sum(p.numel() for p in kind(32, 32, fusion=FUSIONS[name]).parameters()) for kind in (DiffWave, STUnet))
+    assert 0.8 < ours / theirs < 1.5
+
+
+@pytest.mark.parametrize("period, length", [("day", 24), ("week", 168)])
+def test_every_hour_of_diffwave_hears_every_hour(period, length):
+    net, given = awake("DiffWave", cycle=CYCLES[period]).double(), condition_of(1, length)
+    condition = SimpleNamespace(space=given.space.double(), time=given.time.double())
+    x = torch.randn(1, 1, length, dtype=torch.float64)
+    reach = torch.autograd.functional.jacobian(lambda x: net(x, torch.tensor([500.0], dtype=torch.float64), condition)[0, 0], x)[:, 0, 0]
+    assert (reach != 0).all()
+
+
+@pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("name, pooled, length", [*((n, False, 24) for n in FUSIONS), *(("concat", p, n) for p in (False, True) for n in LENGTHS)])
-def test_prepared_guide_gives_the_same_bits(name, pooled, length):
-    net, condition, x = awake(fusion=FUSIONS[name], pooled=pooled), condition_of(3, length), torch.randn(3, 1, length)
+def test_prepared_guide_gives_the_same_bits(kind, name, pooled, length):
+    net, condition, x = awake(kind, fusion=FUSIONS[name], pooled=pooled), condition_of(3, length), torch.randn(3, 1, length)
     guide = net.prepare(condition)
     for step in (0, 999):
         t = torch.full((3,), step)
@@ -109,9 +130,10 @@ def test_prepared_guide_gives_the_same_bits(name, pooled, length):
         assert torch.equal(net.denoise(x, t, guide), out)
 
 
+@pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_walk_on_a_prepared_guide_is_the_walk_without(sampler):
-    net, condition, schedule = awake(), condition_of(3), NoiseSchedule(50)
+def test_a_walk_on_a_prepared_guide_is_the_walk_without(kind, sampler):
+    net, condition, schedule = awake(kind), condition_of(3), NoiseSchedule(50)
     guide = net.prepare(condition)
     walks = [
         SAMPLERS[sampler](predict, (3, 1, 24), schedule, 5, torch.Generator().manual_seed(0))
@@ -120,9 +142,10 @@ def test_a_walk_on_a_prepared_guide_is_the_walk_without(sampler):
     assert torch.equal(walks[0], walks[1]) and torch.equal(walks[0], walks[2])
 
 
+@pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("length", [23, 24, 168])
-def test_samples_of_a_batch_do_not_see_each_other(length):
-    net, condition, x, t = awake(), condition_of(5, length), torch.randn(5, 1, length), torch.tensor([0, 10, 300, 700, 999])
+def test_samples_of_a_batch_do_not_see_each_other(kind, length):
+    net, condition, x, t = awake(kind), condition_of(5, length), torch.randn(5, 1, length), torch.tensor([0, 10, 300, 700, 999])
     out = net(x, t, condition)
     for i in range(5):
         alone = SimpleNamespace(space=condition.space[i : i + 1], time=condition.time[i : i + 1])
@@ -132,17 +155,19 @@ def test_samples_of_a_batch_do_not_see_each_other(length):
     assert_close(net.denoise(many, steps, net.prepare(condition)), thrice, **near)
 
 
-def test_guide_of_another_length_or_number_is_refused():
-    net = awake()
+@pytest.mark.parametrize("kind", NETS)
+def test_guide_of_another_length_or_number_is_refused(kind):
+    net = awake(kind)
     guide = net.prepare(condition_of(4))
     for x in (torch.randn(4, 1, 23), torch.randn(6, 1, 24), torch.randn(3, 1, 24)):
         with pytest.raises(ValueError, match="4 conditions of 24 hours do not fit"):
             net.denoise(x, torch.zeros(len(x), dtype=torch.long), guide)
 
 
+@pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("name", FUSIONS)
-def test_swapping_two_stations_swaps_their_outputs(name):
-    net, given = awake(fusion=FUSIONS[name]), condition_of(2)
+def test_swapping_two_stations_swaps_their_outputs(kind, name):
+    net, given = awake(kind, fusion=FUSIONS[name]), condition_of(2)
     x, t = torch.randn(1, 1, 24).expand(2, 1, 24), torch.tensor([500, 500])
     pair = SimpleNamespace(space=given.space, time=given.time[:1].expand(2, 24, 5))
     out, swapped = net(x, t, pair), net(x, t, SimpleNamespace(space=pair.space.flip(0), time=pair.time))
@@ -150,10 +175,11 @@ def test_swapping_two_stations_swaps_their_outputs(name):
     assert (out[0] - out[1]).abs().mean() > 1e-3
 
 
+@pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize("zeroed, other", [("space", "time"), ("time", "space")])
-def test_zeroed_embedding_makes_deaf_to_that_alone(name, zeroed, other):
-    net, a, b, x, t = awake(fusion=FUSIONS[name]), condition_of(4), condition_of(4, seed=2), torch.randn(4, 1, 24), torch.full((4,), 500)
+def test_zeroed_embedding_makes_deaf_to_that_alone(kind, name, zeroed, other):
+    net, a, b, x, t = awake(kind, fusion=FUSIONS[name]), condition_of(4), condition_of(4, seed=2), torch.randn(4, 1, 24), torch.full((4,), 500)
     ablate = lambda own, kept: SimpleNamespace(**{zeroed: torch.zeros_like(getattr(own, zeroed)), other: getattr(kept, other)})
     out = net(x, t, ablate(a, a))
     assert torch.equal(out, net(x, t, ablate(b, a)))                     # whose it was does not matter
@@ -162,16 +188,18 @@ def test_zeroed_embedding_makes_deaf_to_that_alone(name, zeroed, other):
     assert (net(x, t, a) - out).abs().mean() > 1e-3                      # and it did matter before
 
 
-def test_every_parameter_learns_with_every_fusion():
+@pytest.mark.parametrize("kind", NETS)
+def test_every_parameter_learns_with_every_fusion(kind):
     for name in FUSIONS:
-        net, x = awake(fusion=FUSIONS[name]), torch.randn(4, 1, 24)
+        net, x = awake(kind, fusion=FUSIONS[name]), torch.randn(4, 1, 24)
         (net(x, torch.tensor([0, 10, 500, 999]), condition_of(4)) - x).square().mean().backward()
         assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0], name
 
 
+@pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_guidance_weighs_shown_and_hidden(weight):
-    net, condition, x, t = awake(), condition_of(4), torch.randn(8, 1, 24), torch.full((8,), 300)
+def test_guidance_weighs_shown_and_hidden(kind, weight):
+    net, condition, x, t = awake(kind), condition_of(4), torch.randn(8, 1, 24), torch.full((8,), 300)
     twice = SimpleNamespace(space=condition.space.repeat(2, 1), time=condition.time.repeat(2, 1, 1))
     shown, hidden = net(x, t, twice), net(x, t, hide(twice, torch.zeros(8, dtype=torch.bool)))
     assert (shown - hidden).abs().mean() > 1e-3
