@@ -105,6 +105,9 @@ class DataConfig(Config):
     coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
     period: Literal["day", "week"] = Field("day", description="length of a sample, 24 or 168 hours")
     n_stations: int | None = Field(None, ge=2, description="use only so many stations, spread evenly over their mean traffic; all if not given")
+    protocol: Literal["new_days", "new_stations"] = Field("new_days", description="who is judged on the last periods: every station, or whole blocks of stations that were never trained on")
+    new_share: float = Field(0.2, gt=0, lt=1, description="share of stations held out by new_stations, about")
+    block_km: float = Field(5.0, gt=0, description="side of the square blocks that new_stations holds out, kilometres")
     n_test_periods: int = Field(7, gt=0, description="last periods of every station, held out")
     n_validation_periods: int = Field(0, ge=0, description="last training periods kept back to decide when training stops; 0 trains on all")
 

@@ -38,7 +38,7 @@ def sweep(
     study: Annotated[str, typer.Argument(help="A study: 62_overall, 631_graph_ablation, 632_graph_variants, 633_fusion_variants, 64_diffusion_steps, 65_visualization, 66_case_study, or a YAML file.")],
     datasets: Annotated[str | None, typer.Option(help="Instead of the study's own, e.g. nanjing,milan_28.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Instead of the study's own, e.g. 0,1,2.")] = None,
-    variants: Annotated[str | None, typer.Option(help="Only these; names with commas in them cannot be chosen.")] = None,
+    variants: Annotated[str | None, typer.Option(help="Only these, with commas between them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/STUDY.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 2,
     city: CITY = None,

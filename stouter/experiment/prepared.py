@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HOURS', 'choose_service', 'spread_over', 'Data', 'Scaled', 'NamedGraph', 'build_graphs', 'embed', 'Prepared',
-           'Sampled']
+           'of_stations', 'Sampled']
 
 # %% ../../nbs/703_data_stages.ipynb #824e3ff5
 from collections.abc import Callable
@@ -20,6 +20,7 @@ from torch_geometric.data import Data as Graph
 
 from ..config import ExperimentConfig, GraphConfig
 from ..data.samples import Condition, Periods, Samples, StationScaler, cut_periods, make_samples, split_last
+from ..data.blocks import StationSplit, split_stations
 from ..data.coverage import keep_covered
 from ..data.traffic import DIRECTIONS, Traffic, merge_directions, open_traffic, save_traffic
 from .machine import seeded
@@ -110,6 +111,17 @@ class Scaled(Data):
             raise InputError(f"data.n_test_periods: {error}; lower it or give more days") from None
 
     @cached_property
+    def split(self) -> StationSplit:
+        "Rows of the stations to train on and of those to judge. Raises `InputError` if blocks cannot be held out."
+        data, everybody = self.config.data, np.arange(len(self.traffic.stations))
+        if data.protocol == "new_days":
+            return StationSplit(everybody, everybody, everybody[:0])
+        try:
+            return split_stations(self.traffic.stations, data.new_share, data.block_km, seed=self.seed)
+        except ValueError as error:
+            raise InputError(f"data.block_km, data.new_share: {error}") from None
+
+    @cached_property
     def scaler(self) -> StationScaler:
         "Per-station minimum and range of the training periods. Raises `InputError` for a station without any."
         try:
@@ -189,13 +201,22 @@ class Prepared(Scaled):
         return Condition(torch.from_numpy(station), torch.from_numpy(hours), *self.tables)
 
 # %% ../../nbs/703_data_stages.ipynb #f95cb3c4
+def of_stations(
+    samples: Samples,  # of any stations
+    rows: np.ndarray,  # (n,) rows of `traffic.stations`
+) -> Samples:  # those of these stations, in their order
+    "Samples of some stations."
+    keep = torch.isin(samples.condition.station, torch.from_numpy(rows))
+    return Samples(samples.x[keep], samples.condition[keep])
+
+
 class Sampled(Prepared):
     "Training and test samples."
 
     @cached_property
     def samples(self) -> tuple[Samples, Samples]:
         "Training and test samples. Raises `InputError` if none can be trained on or judged by."
-        train, test = (make_samples(p, self.scaler, *self.tables) for p in self.periods)
+        train, test = (of_stations(make_samples(p, self.scaler, *self.tables), rows) for p, rows in zip(self.periods, self.split))
         if not len(train.complete()) or not test.x.isfinite().any():
             raise InputError("data.coverage: no training period is without a missing hour, or no test period has any; raise it")
         return train, test
@@ -207,6 +228,6 @@ class Sampled(Prepared):
         if not n:
             return self.samples[0], None
         try:
-            return tuple(make_samples(part, self.scaler, *self.tables) for part in split_last(self.periods[0], n))
+            return tuple(of_stations(make_samples(part, self.scaler, *self.tables), self.split.train) for part in split_last(self.periods[0], n))
         except ValueError as error:
             raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
