@@ -11,7 +11,7 @@ FLOORS = [
     {"training"},
     {"baselines"},
     {"experiment"},
-    {"report"},
+    {"report", "report_card"},
     {"commands"},
     {"cli"},
 ]
