@@ -44,7 +44,7 @@ class Block:
 def blocks(
     real: np.ndarray,  # (B, L), NaN = missing
     generated: np.ndarray,  # (S, B, L), finite where `real` is; may be a memory map
-    size: int = 2**20,  # generated values in a block
+    size: int = 2**18,  # generated values in a block
 ) -> Iterator[Block]:  # every day once, in order
     "Cut into blocks. Raises `ValueError` for shapes that do not fit or samples that are not finite."
     if real.ndim != 2 or generated.ndim != 3 or generated.shape[1:] != real.shape or not generated.size:
