@@ -78,7 +78,7 @@ def join_parts(
     out: Path,  # the table
     n_parts: int,  # all of them written
     request: dict[str, str | int],  # kept in the file
-    rows_together: int = 250_000,  # at least, in a row group
+    rows_together: int = 100_000,  # at least, in a row group
 ) -> None:
     "Join the parts into the table and delete them. Raises `InputError` if the disk refuses."
     paths, whole = [path_of(out, k) for k in range(n_parts)], folder_of(out) / "whole.parquet"
