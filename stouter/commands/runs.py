@@ -96,10 +96,10 @@ def generate(
     first, colon, last = days.partition(":")
     span = day_of("--days", first), day_of("--days", last if colon else first)
     suffix_of("--out", out, ".parquet")
-    from stouter.experiment import generate as tables
+    from stouter.experiment import generate as made
     from stouter.experiment.stages import open_run
 
-    rows = tables.generate(open_run(run_dir, tqdm), *span, samples, out, seed, station)
+    rows = made.generate(open_run(run_dir, tqdm), *span, samples, out, seed, station)
     typer.echo(f"{rows:,} rows -> {out}")
 
 # %% ../../nbs/722_run_commands.ipynb #e85b0400
@@ -110,9 +110,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the references.")] = 0,
 ) -> None:
     "Judge generated traffic by the real traffic of the same stations and days."
-    from stouter.experiment import generate as tables
+    from stouter.experiment import evaluate as judged
 
-    methods = tables.evaluate(tables.read_table(real), tables.read_table(generated), seed)
+    methods = judged.evaluate(judged.read_table(real), judged.read_table(generated), seed)
     if out:
         write_json(out, methods)
     print_metrics(methods)

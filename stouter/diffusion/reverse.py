@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .forward import Chain, per_sample, thin
+from .forward import Chain, Source, normals, per_sample, thin
 from .solvers import Predictor, sample_dpm
 
 # %% ../../nbs/52_reverse.ipynb #cbc8848a
@@ -72,11 +72,11 @@ def walk_back(
     shape: tuple[int, ...],  # (B, 1, L)
     schedule: Chain,  # constants of the chain
     n_steps: int | None = None,  # calls of `predict_noise`; all T if None
-    generator: torch.Generator | None = None,  # on the CPU
+    generator: Source = None,  # on the CPU, see `normals`
 ) -> Tensor:  # (B, 1, L) generated x0
     "Repeat `step` from pure noise down to the clean sample (Eq. 8)."
     def noise():
-        return torch.randn(shape, generator=generator).to(schedule.alpha_bar)
+        return normals(shape, generator).to(schedule.alpha_bar)
 
     chain, steps = thin(schedule, schedule.n_steps if n_steps is None else n_steps)
     steps = steps.to(schedule.alpha_bar.device)
@@ -93,7 +93,7 @@ def sample_ddpm(
     shape: tuple[int, ...],  # (B, 1, L)
     schedule: Chain,  # constants of the chain
     n_steps: int | None = None,  # calls of `predict_noise`; all T if None
-    generator: torch.Generator | None = None,  # on the CPU
+    generator: Source = None,  # on the CPU, see `normals`
 ) -> Tensor:  # (B, 1, L) generated x0
     "Draw samples by the reverse chain (Eq. 8-12). Raises `ValueError` if `n_steps` exceeds T."
     return walk_back(ddpm_step, predict_noise, shape, schedule, n_steps, generator)
@@ -104,7 +104,7 @@ def sample_ddim(
     shape: tuple[int, ...],  # (B, 1, L)
     schedule: Chain,  # constants of the chain
     n_steps: int | None = None,  # calls of `predict_noise`; all T if None
-    generator: torch.Generator | None = None,  # on the CPU
+    generator: Source = None,  # on the CPU, see `normals`
     eta: float = 0.0,  # share of fresh noise: 0 none, 1 as much as DDPM
 ) -> Tensor:  # (B, 1, L) generated x0
     "Draw samples by DDIM, good with few steps. Raises `ValueError` if `n_steps` exceeds T."

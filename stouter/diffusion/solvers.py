@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .forward import Chain, thin
+from .forward import Chain, Source, normals, thin
 
 # %% ../../nbs/521_solvers.ipynb #428c6a61
 def log_ratio(
@@ -52,13 +52,13 @@ def sample_dpm(
     shape: tuple[int, ...],  # (B, 1, L)
     schedule: Chain,  # constants of the chain
     n_steps: int | None = None,  # calls of `predict_noise`; all T if None
-    generator: torch.Generator | None = None,  # on the CPU
+    generator: Source = None,  # on the CPU, see `normals`
     power: float = 3.0,  # spacing of the steps, see `thin`
 ) -> Tensor:  # (B, 1, L) generated x0
     "Draw samples by DPM-Solver++ (2M). Raises `ValueError` if `n_steps` exceeds T."
     steps = thin(schedule, schedule.n_steps if n_steps is None else n_steps, power)[1]
     levels = schedule.alpha_bar.double()[steps]
-    x = torch.randn(shape, generator=generator).to(schedule.alpha_bar)
+    x = normals(shape, generator).to(schedule.alpha_bar)
     last = None
     for k in reversed(range(len(steps))):
         eps = predict_noise(x, steps[k].to(x.device).expand(shape[0]))

@@ -1,0 +1,141 @@
+"A long generation that is killed, starved of disk or asked for something else: what must stay true."
+import multiprocessing
+import random
+import resource
+import shutil
+import time
+from types import SimpleNamespace
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from conftest import stouter
+from stouter.experiment.generate import generate
+from stouter.experiment.parts import folder_of
+from stouter.experiment.stages import open_run
+from stouter.files import InputError
+
+FIRST, LAST = pd.Timestamp("2014-02-01"), pd.Timestamp("2014-04-30")  # 89 days; on one of them the clocks change
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["stouter.experiment.generate", "h5netcdf", "pytest"])  # each job is a fork of a process that has imported these
+
+
+def make(run, out, last=LAST, n_samples=6, **others):
+    return generate(open_run(run), FIRST, last, n_samples, out, **others)
+
+
+def peak_memory(run, out, last, n_samples, queue):
+    "Megabytes of a process that does nothing else."
+    make(run, out, last, n_samples)
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_run, tmp_path_factory):
+    "The bytes of a table whose making nobody disturbs, and its rows."
+    out = tmp_path_factory.mktemp("whole") / "table.parquet"
+    rows = make(tiny_run[0], out)
+    return out.read_bytes(), rows
+
+
+def test_the_table_is_whole(tiny_run, tmp_path, undisturbed):
+    (tmp_path / "table.parquet").write_bytes(undisturbed[0])
+    table = pd.read_parquet(tmp_path / "table.parquet")
+    assert len(table) == undisturbed[1] == 12 * 6 * (89 * 24 - 1)
+    assert not table.duplicated(["station", "sample", "time"]).any() and table.value.ge(0).all()
+
+
+def test_twenty_kills_at_random_moments(tiny_run, tmp_path, undisturbed):
+    "Nothing that was written is lost, and the table comes out the same to the last byte."
+    out, chance, kills, seen, counts = tmp_path / "table.parquet", random.Random(0), 0, set(), []
+    while kills < 20:
+        process = CONTEXT.Process(target=make, args=(tiny_run[0], out))
+        process.start()
+        had = len(seen)
+        while kills % 4 and process.is_alive() and len(parts_of(out)) == had:
+            time.sleep(0.002)                                        # until this life has made a part
+        process.join(chance.uniform(0.0, 0.15))
+        if process.is_alive():
+            process.kill()
+            process.join()
+            kills += 1
+        assert process.exitcode in (0, -9)
+        if out.exists():                                             # through, or killed between moving the table and tidying up
+            assert out.read_bytes() == undisturbed[0]
+            out.unlink()
+            shutil.rmtree(folder_of(out), ignore_errors=True)
+            seen = set()
+        else:
+            assert seen <= (seen := set(parts_of(out)))
+            counts.append(len(seen))
+    assert len(set(counts)) >= 5                                     # the kills fell at different stages
+    make(tiny_run[0], out)
+    assert out.read_bytes() == undisturbed[0]
+    assert [p.name for p in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def parts_of(out):
+    return [p.name for p in folder_of(out).glob("0*.parquet")]
+
+
+def test_a_kill_while_joining_or_tidying_up(tiny_run, tmp_path, undisturbed, monkeypatch):
+    out = tmp_path / "table.parquet"
+    for step in ("os.replace", "shutil.rmtree"):
+        module, name = step.split(".")
+        with monkeypatch.context() as m:
+            m.setattr(f"stouter.experiment.parts.{module}", SimpleNamespace(**{name: stop}))
+            with pytest.raises(Stopped):
+                make(tiny_run[0], out)
+        assert out.exists() is (step == "shutil.rmtree") and len(parts_of(out)) == 26
+    stamp = out.stat().st_mtime_ns
+    make(tiny_run[0], out)                                           # finds the table and only tidies up
+    assert out.read_bytes() == undisturbed[0] and out.stat().st_mtime_ns == stamp
+    assert [p.name for p in tmp_path.iterdir()] == ["table.parquet"]
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop(*_):
+    raise Stopped
+
+
+def test_a_full_disk_keeps_the_parts(tiny_run, tmp_path, undisturbed):
+    "The operating system cuts every file at 100 kB: parts fit, the whole table does not."
+    out, limits = tmp_path / "table.parquet", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match="table.parquet: could not be written .*what was written before is whole: free some space and run again"):
+            make(tiny_run[0], out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not out.exists() and len(parts_of(out)) == 26
+    make(tiny_run[0], out)
+    assert out.read_bytes() == undisturbed[0]
+
+
+def test_parts_of_another_request_are_refused(tiny_run, tmp_path):
+    out = tmp_path / "table.parquet"
+    stouter("generate", tiny_run[0], "--days", "2014-02-01:2014-04-30", "--samples", 6, "--out", out)
+    folder_of(out).mkdir()
+    (folder_of(out) / "request.json").write_bytes(pq.read_schema(out).metadata[b"stouter"])      # as if the table were not finished
+    out.unlink()
+    for words, says in ({"seed": 1}, "seed: 0 there, 1 here"), ({"stations": ["3"]}, "stations: '12 of 12 .* there, '1 of 12"), ({"n_samples": 7}, "samples: 6 there, 7 here"):
+        with pytest.raises(InputError, match=f"holds parts of another request .{says}"):
+            make(tiny_run[0], out, **words)
+    with pytest.raises(InputError, match="days: '2014-02-01:2014-04-30' there, '2014-02-01:2014-02-01' here"):
+        make(tiny_run[0], out, last=FIRST)
+    refused = stouter("generate", tiny_run[0], "--days", "2014-02-01", "--out", out, check=False)
+    assert refused.returncode == 2 and "finish that one, choose another --out or delete the folder" in refused.stderr
+
+
+def test_memory_does_not_grow_with_the_request(tiny_run, tmp_path):
+    "Four times the station-days, within 10 MB; a table of the larger request in memory would be 50 MB more."
+    peaks, queue = [], CONTEXT.Queue()
+    for k, (last, n_samples) in enumerate([(LAST, 6), (LAST, 24)]):
+        process = CONTEXT.Process(target=peak_memory, args=(tiny_run[0], tmp_path / f"{k}.parquet", last, n_samples, queue))
+        process.start()
+        peaks.append(queue.get(timeout=120))
+        process.join()
+    assert peaks[1] < peaks[0] + 10, peaks
