@@ -112,7 +112,7 @@ def test_output_folder_that_cannot_be_written(tmp_path, word):
 def test_checkpoint_cut_in_half(tiny_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(tiny_run[0], copy)
-    for name in ("denoiser.safetensors", "samples.safetensors", "metrics.json"):
+    for name in ("weights.safetensors", "samples.safetensors", "metrics.json"):
         (copy / name).unlink()
     whole = (copy / "checkpoint.pt").read_bytes()
     (copy / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
@@ -125,8 +125,8 @@ def test_checkpoint_cut_in_half(tiny_run, tmp_path):
 def test_torn_weights(tiny_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(tiny_run[0], copy)
-    os.truncate(copy / "denoiser.safetensors", 1000)
-    refused("generate", copy, "--days", "2013-12-01", "--out", tmp_path / "x.parquet", says=["denoiser.safetensors", "damaged"])
+    os.truncate(copy / "weights.safetensors", 1000)
+    refused("generate", copy, "--days", "2013-12-01", "--out", tmp_path / "x.parquet", says=["weights.safetensors", "damaged"])
 
 
 def test_folder_of_another_run(tiny_run):

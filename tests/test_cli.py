@@ -16,7 +16,7 @@ from conftest import ROOT, SHARED, needs_data, stouter
 def test_run_makes_everything_it_promises(tiny_run):
     out, done = tiny_run
     for name in ("run.yaml", "provenance.json", "traffic.nc", "places.parquet", "ingest.json", "graph_time.safetensors", "graph_space.safetensors", "checkpoint.pt",
-                 "denoiser.safetensors", "metrics.jsonl", "history.parquet", "samples.safetensors", "metrics.json", "metrics.parquet", "run.ipynb",
+                 "weights.safetensors", "metrics.jsonl", "history.parquet", "samples.safetensors", "metrics.json", "metrics.parquet", "run.ipynb",
                  "figures/week.png", "figures/profile_and_distribution.png", "figures/training.png"):
         assert (out / name).stat().st_size > 0, name
     assert str(out / "run.ipynb") in done.stdout
@@ -107,7 +107,7 @@ def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
             time.sleep(0.02)
         if process.poll() is None:
             os.killpg(process.pid, 9)
-            kills += not (out / "denoiser.safetensors").exists()
+            kills += not (out / "weights.safetensors").exists()
         process.wait()
         subprocess.run(["pkill", "-9", "-f", str(out)], check=False)
     assert kills >= 1, "the runs ended before they could be killed"

@@ -11,11 +11,7 @@ FLOORS = [
     {"training"},
     {"baselines"},
     {"experiment"},
-<<<<<<< HEAD
     {"report", "report_card", "comparison"},
-=======
-    {"report", "report_card"},
->>>>>>> metrics
     {"commands"},
     {"cli"},
 ]

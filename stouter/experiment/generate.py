@@ -86,7 +86,7 @@ def describe(
 ) -> dict[str, str | int]:  # JSON types
     "All that the table depends on."
     run, (n, s, _) = request.experiment, request.shape
-    weights = [v.cpu().numpy() for v in run.generator.denoiser.state_dict().values()]
+    weights = [v.cpu().numpy() for v in run.generator.network.state_dict().values()]
     chain = np.frombuffer(run.config.diffusion.model_dump_json().encode(), np.uint8)
     return {
         "run": f"{run.config.name}, seed {run.seed}",
