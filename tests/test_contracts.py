@@ -114,6 +114,18 @@ def test_generator(name):
     assert torch.equal(out, method.sample(condition, 4, stream(1)))
 
 
+@pytest.mark.parametrize("length", [24, 168])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_of_few_days_with_holes_serves_strangers(name, length):
+    hours = (torch.arange(length) + 24 * torch.arange(1, 7)[:, None]) % 168 if length == 24 else torch.arange(168).expand(6, 168)
+    condition = Condition(torch.tensor([0, 0, 1, 1, 1, 2]), hours.clone(), torch.randn(4, 6, generator=stream(6)), torch.randn(168, 5))
+    x = torch.rand(6, length, generator=stream(7))
+    x[0, 3] = float("nan")
+    method = REFERENCES[name]().fit(Samples(x, condition))
+    out = method.sample(Condition(torch.tensor([0, 3]), hours[:2].clone(), condition.space_table, condition.time_table), 5, stream(8))
+    assert out.shape == (5, 2, length) and out.isfinite().all() and out.min() >= 0
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_metric_ignores_the_order_of_stations_and_missing_hours(name):
     real, fake = torch.rand(20, 24, generator=stream(2)).numpy(), torch.rand(5, 20, 24, generator=stream(3)).numpy()
