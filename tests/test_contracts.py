@@ -1,7 +1,7 @@
 "One test per contract, run over the whole dictionary of its variants."
 import pytest
 import torch
-from stouter.baselines.reference import REFERENCES
+from stouter.baselines.reference import PLACE_REFERENCES, REFERENCES
 from stouter.data.samples import Condition, Samples
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
@@ -13,6 +13,8 @@ from stouter.graphs.encoders import ENCODERS
 from stouter.training.batches import stream
 from stouter.training.generator import DiffusionGenerator
 from stouter.training.state import COLUMNS, Recipe
+
+BASELINES = REFERENCES | PLACE_REFERENCES
 
 
 def toy_samples(n_stations=3, n_days=14, length=24):
@@ -99,10 +101,10 @@ def stouter_method():
     return DiffusionGenerator(denoiser, OBJECTIVES["noise"](schedule), LOSSES["mse"], SAMPLERS["ddim"], 5)
 
 
-@pytest.mark.parametrize("name", ["STOUTER", *REFERENCES])
+@pytest.mark.parametrize("name", ["STOUTER", *BASELINES])
 def test_generator(name):
     train = toy_samples()
-    method = stouter_method() if name == "STOUTER" else REFERENCES[name]()
+    method = stouter_method() if name == "STOUTER" else BASELINES[name]()
     if name == "STOUTER":
         history = method.fit(train, Recipe(n_updates=2, batch_size=8, validate_every=1), validation=Samples(train.x[:6], train.condition[:6]))
         assert tuple(history.columns) == COLUMNS and history.notna().all(axis=None)
@@ -112,6 +114,18 @@ def test_generator(name):
     out = method.sample(condition, 4, stream(1))
     assert out.shape == (4, 10, 24) and out.isfinite().all()
     assert torch.equal(out, method.sample(condition, 4, stream(1)))
+
+
+@pytest.mark.parametrize("length", [24, 168])
+@pytest.mark.parametrize("name", BASELINES)
+def test_reference_of_few_days_with_holes_serves_strangers(name, length):
+    hours = (torch.arange(length) + 24 * torch.arange(1, 7)[:, None]) % 168 if length == 24 else torch.arange(168).expand(6, 168)
+    condition = Condition(torch.tensor([0, 0, 1, 1, 1, 2]), hours.clone(), torch.randn(4, 6, generator=stream(6)), torch.randn(168, 5))
+    x = torch.rand(6, length, generator=stream(7))
+    x[0, 3] = float("nan")
+    method = BASELINES[name]().fit(Samples(x, condition))
+    out = method.sample(Condition(torch.tensor([0, 3]), hours[:2].clone(), condition.space_table, condition.time_table), 5, stream(8))
+    assert out.shape == (5, 2, length) and out.isfinite().all() and out.min() >= 0
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -9,7 +9,6 @@ __all__ = ['CYCLES', 'gate', 'ResidualLayer', 'LayerGuide', 'Layers', 'DiffWave'
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
