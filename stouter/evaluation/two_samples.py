@@ -8,7 +8,7 @@ __all__ = ['draw_pairs', 'mmd2', 'encode', 'frechet', 'classifier_auc', 'day_fea
 # %% ../../nbs/6153_two_samples.ipynb #1c99b054
 import numpy as np
 from scipy.linalg import eigvalsh, sqrtm
-from scipy.spatial.distance import cdist, pdist, squareform
+from scipy.spatial.distance import pdist, squareform
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
