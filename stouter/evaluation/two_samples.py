@@ -62,9 +62,11 @@ def encode(
 def frechet(
     x: np.ndarray,  # (n, K) features of real days
     y: np.ndarray,  # (m, K) features of generated days
-) -> float:  # 0 = equal mean and covariance; 1 = as far as real days scatter
+) -> float:  # 0 = equal mean and covariance; 1 = as far as real days scatter; NaN if they do not
     "Fréchet distance of two clouds of features, in units of the first one's variance."
     a, b = np.cov(x.T), np.cov(y.T)
+    if np.trace(a) < 1e-12:
+        return np.nan
     root = np.real(sqrtm(a + 1e-12 * np.trace(a) * np.eye(len(a))))
     overlap = np.sqrt(np.maximum(eigvalsh(root @ b @ root), 0)).sum()
     return float((((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * overlap) / np.trace(a))
