@@ -130,18 +130,20 @@ def case_study(
     on_fit: Callable[[str, int], None] | None = None,  # called with method and seed before each fit
 ) -> pd.DataFrame:  # one row per protocol, method and seed: `protocol`, `method`, `seed`, `MAE`, `RMSE`
     "TSTR, TRTR, TRTS and the seasonal naive (section 6.6). Raises `ValueError` for series that hold no window."
-    train, rows = real[..., :-n_test], []
-    test = Windows(real[..., max(real.shape[-1] - n_test - history, 0):], history, horizon)
+    def fit(method, series, seed):
+        if on_fit:
+            on_fit(method, seed)
+        return train_forecaster(series, seed, n_updates, history, horizon)
+
+    def tail(context):  # windows whose last hours fill the test
+        return Windows(real[..., max(real.shape[-1] - n_test - context, 0):], context, horizon)
+    train, test = real[..., :-n_test], tail(history)
     lag = 168 if train.shape[-1] >= 168 else 24
-    before = Windows(real[..., max(real.shape[-1] - n_test - lag, 0):], lag, horizon)
-    rows.append(("seasonal naive", f"{lag} hours ago", seeds[0], *errors(seasonal_naive(lag, horizon), before)))
+    rows = [("seasonal naive", f"{lag} hours ago", seeds[0], *errors(seasonal_naive(lag, horizon), tail(lag)))]
     for seed in seeds:
-        for method, series in {"real": train, **synthetic}.items():
-            if on_fit:
-                on_fit(method, seed)
-            network = train_forecaster(series, seed, n_updates, history, horizon)
-            rows.append(("TRTR" if method == "real" else "TSTR", method, seed, *errors(network, test)))
-            yardstick = network if method == "real" else yardstick
-            if method != "real":
-                rows.append(("TRTS", method, seed, *errors(yardstick, Windows(series, history, horizon))))
+        yardstick = fit("real", train, seed)
+        rows.append(("TRTR", "real", seed, *errors(yardstick, test)))
+        for method, series in synthetic.items():
+            rows.append(("TSTR", method, seed, *errors(fit(method, series, seed), test)))
+            rows.append(("TRTS", method, seed, *errors(yardstick, Windows(series, history, horizon))))
     return pd.DataFrame(rows, columns=["protocol", "method", "seed", "MAE", "RMSE"])

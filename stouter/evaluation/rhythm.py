@@ -125,12 +125,14 @@ def midnight_distances(
     real: np.ndarray,  # (N, D, 24), NaN = missing
     generated: np.ndarray,  # (S, N, D, 24)
     hour_of_week: np.ndarray,  # (D, 24)
-) -> tuple[float, float]:  # ratio of mean sizes; Wasserstein-1, unit of the traffic; NaN without consecutive days
+) -> tuple[float, float]:  # ratio of mean sizes (NaN if no real one jumps); Wasserstein-1, unit of the traffic; NaN without consecutive days
     "How much larger the jumps at midnight are than real ones, and how far their distributions lie apart."
     pairs = [(midnight_jumps(r, hour_of_week), midnight_jumps(g, hour_of_week)) for r, g in station_blocks(real, generated)]
     r, g = (np.concatenate(side) for side in zip(*pairs))
-    size = np.abs(r).mean() if len(r) else 0.0
-    return (float(np.abs(g).mean() / size), float(wasserstein_distance(r, g))) if size else (np.nan, np.nan)
+    if not len(r):
+        return np.nan, np.nan
+    size = np.abs(r).mean()
+    return float(np.abs(g).mean() / size) if size else np.nan, float(wasserstein_distance(r, g))
 
 # %% ../../nbs/6151_rhythm.ipynb #3102505e
 def rhythm(

@@ -15,15 +15,16 @@ from ..data.stations import earth_centred
 
 # %% ../../nbs/6152_space.ipynb #33458123
 def residuals(
-    days: np.ndarray,  # (N, D, 24) NaN = missing
+    days: np.ndarray,  # (N, D, 24) scaled, NaN = missing
     hour_of_week: np.ndarray,  # (D, 24) Sunday 00:00 = 0
-) -> np.ndarray:  # (N, D, 24) NaN where missing
+) -> np.ndarray:  # (N, D, 24) NaN where missing, 0 below 1e-6
     "Traffic minus the station's own mean of that hour on working days, or on Saturdays and Sundays."
     out, weekend = np.array(days, dtype=np.float64), hour_of_week[:, 0] // 24 % 6 == 0
     for kind in (weekend, ~weekend):
         part = out[:, kind]
         n = np.isfinite(part).sum(1, keepdims=True)
         out[:, kind] = part - np.nan_to_num(part).sum(1, keepdims=True) / np.maximum(n, 1)
+    out[np.abs(out) < 1e-6] = 0                                                     # rounding in single precision is no surprise
     return out
 
 # %% ../../nbs/6152_space.ipynb #70c7ab03
@@ -102,7 +103,6 @@ def city_view(
 ) -> list[np.ndarray]:  # correlation curves of levels and residuals; mean Moran's I of levels and residuals
     "What one city looks like in space."
     levels, left = (x.reshape(len(days), -1) for x in (np.asarray(days, np.float64), residuals(days, hour_of_week)))
-    left[np.abs(left) < 1e-6] = 0                                                   # rounding in single precision is no surprise
     return [correlation_curve(x[some], place) for x in (levels, left)] + [morans_i(x, weights).mean() for x in (levels, left)]
 
 

@@ -8,7 +8,7 @@ __all__ = ['draw_pairs', 'mmd2', 'encode', 'frechet', 'classifier_auc', 'day_fea
 # %% ../../nbs/6153_two_samples.ipynb #1c99b054
 import numpy as np
 from scipy.linalg import eigvalsh, sqrtm
-from scipy.spatial.distance import cdist, pdist, squareform
+from scipy.spatial.distance import pdist, squareform
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -62,9 +62,11 @@ def encode(
 def frechet(
     x: np.ndarray,  # (n, K) features of real days
     y: np.ndarray,  # (m, K) features of generated days
-) -> float:  # 0 = equal mean and covariance; 1 = as far as real days scatter
+) -> float:  # 0 = equal mean and covariance; 1 = as far as real days scatter; NaN if they do not
     "Fréchet distance of two clouds of features, in units of the first one's variance."
     a, b = np.cov(x.T), np.cov(y.T)
+    if np.trace(a) < 1e-12:
+        return np.nan
     root = np.real(sqrtm(a + 1e-12 * np.trace(a) * np.eye(len(a))))
     overlap = np.sqrt(np.maximum(eigvalsh(root @ b @ root), 0)).sum()
     return float((((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(a) + np.trace(b) - 2 * overlap) / np.trace(a))
