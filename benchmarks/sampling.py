@@ -1,6 +1,6 @@
 """How long does a batch take? One batch of 128 station-days, defaults, from noise to traffic, condition included.
 
-    python benchmarks/sampling.py [--threads 1] [--steps 25] [--repeats 7] [--json]
+    python benchmarks/sampling.py [--threads 1] [--steps 25] [--repeats 7] [--json | --write]
 
 Prints a table (seconds are the best of several; rates and fractions are of the same run): the whole batch; what is done once (prepare) and
 at each step (denoise); a training update; all as fractions of the rates that this machine reaches in a large fp32 matrix product and in a
@@ -12,13 +12,13 @@ is measured beside ours at an equal number of parameters, unconditioned as it is
 import argparse
 import importlib
 import importlib.util
-import json
 import sys
 import time
 import types
 from types import SimpleNamespace
 
 import torch
+from kept import finish
 from stouter.config import DenoiserConfig, DiffusionConfig
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
@@ -87,17 +87,21 @@ def measure(threads: int, n_steps: int | None, repeats: int) -> dict:
         guide = net.prepare(condition)
         SAMPLERS[d.sampler](lambda x, t: net.denoise(x, t, guide), shape, schedule, n_steps)
 
+    def in_bf16():
+        with torch.autocast("cpu", torch.bfloat16):
+            net.denoise(x_t, t, guide)
+
     def updates(network, *given):
         return lambda: (network(x_t, t, *given) - x_t).square().mean().backward()
 
-    quick = {"prepare": lambda: net.prepare(condition), "denoise": lambda: net.denoise(x_t, t, guide), "forward": lambda: net(x_t, t, condition)}
+    quick = {"prepare": lambda: net.prepare(condition), "denoise": lambda: net.denoise(x_t, t, guide), "forward": lambda: net(x_t, t, condition), "bf16 denoise": in_bf16}
     if peer:
         quick["peer forward"] = lambda: peer(x_t, t)
     slow = {"update": updates(net, condition)} | ({"peer update": updates(peer)} if peer else {})
     with torch.inference_mode():
         spent = seconds(quick, repeats) | seconds({"batch": batch}, max(2, repeats // 2))
     spent |= seconds(slow, max(3, repeats // 2))
-    work = {name: gflop(call) for name, call in (quick | slow).items() if "peer" not in name}
+    work = {name: gflop(call) for name, call in (quick | slow).items() if not {"peer", "bf16"} & set(name.split())}
     top = peaks(repeats)
     return {
         "machine": {"threads": threads, "torch": torch.__version__, "GFLOP/s": top},
@@ -115,7 +119,7 @@ def show(result: dict) -> None:
     for name, value in spent.items():
         fractions = "".join(f"  {f:5.0%} of a {p}" for p, f in result["fraction_of_peak"].get(name, {}).items())
         print(f"{name:14} {1e3 * value:9.1f} ms{fractions}")
-    print(f"{result['station_days_per_second']:.0f} station-days/s")
+    print(f"{result['station_days_per_second']:.0f} station-days/s; a step under bfloat16 autocast takes {spent['bf16 denoise'] / spent['denoise']:.2f} x that in fp32")
     if peer:
         print(f"Unet1D ({peer / 1e6:.2f} M parameters) takes {spent['peer forward'] / spent['denoise']:.2f} x our step, "
               f"{spent['peer forward'] / spent['forward']:.2f} x our whole forward pass, {spent['peer update'] / spent['update']:.2f} x our update")
@@ -126,10 +130,4 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--steps", type=int, help="of the sampler; the configuration's default if not given")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
-    args = parser.parse_args()
-    result = measure(args.threads, args.steps, args.repeats)
-    if args.json:
-        print(json.dumps(result, indent=1))
-    else:
-        show(result)
+    finish(parser, __file__, lambda a: measure(a.threads, a.steps, a.repeats), show)

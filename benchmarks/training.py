@@ -6,12 +6,12 @@ what remains of the whole. The matrix peak is a large `torch.mm` in the same run
     python benchmarks/training.py --json
 """
 import argparse
-import json
 import platform
 import statistics
 import time
 
 import torch
+from kept import finish
 from stouter.data.samples import Condition, Samples
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import NoiseSchedule
@@ -132,10 +132,4 @@ if __name__ == "__main__":
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--bf16", action="store_true", help="also compare a forward and backward pass under bfloat16 autocast")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    result = measure(parser.parse_args())
-    if parser.parse_args().json:
-        print(json.dumps(result))
-    else:
-        for name, value in result.items():
-            print(f"{name:24} {value:.4g}" if isinstance(value, float) else f"{name:24} {value}")
+    finish(parser, __file__, measure)
