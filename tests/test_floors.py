@@ -12,6 +12,7 @@ FLOORS = [
     {"baselines"},
     {"experiment"},
     {"report"},
+    {"page"},
     {"commands"},
     {"cli"},
 ]
