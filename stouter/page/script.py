@@ -28,10 +28,11 @@ select, button { font: inherit; color: var(--ink); background: #fff; border: 1px
 button { cursor: pointer; } button:hover, select:hover { border-color: var(--mark); }
 :focus-visible { outline: 3px solid #56b4e9; outline-offset: 2px; }
 .pair { display: flex; gap: 6px; align-items: end; min-width: 0; }
+.chooser label { display: inline-flex; }
 .scroll { overflow-x: auto; background: #fff; border: 1px solid var(--rule); border-radius: 8px; margin: 8px 0 12px; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; min-width: 100%; }
 th, td { padding: 7px 12px; text-align: right; white-space: nowrap; border-bottom: 1px solid #eeede8; }
-th:first-child, td:first-child, .left th, .left td { text-align: left; } thead th { color: var(--quiet); font-weight: 600; }
+th[scope=row], th.name, th:first-child, td:first-child, .left th, .left td { text-align: left; } thead th { color: var(--quiet); font-weight: 600; }
 .left td { white-space: normal; overflow-wrap: anywhere; } tbody th { font-weight: 500; } td.best { font-weight: 700; }
 details { margin: 10px 0; } summary { cursor: pointer; } [hidden] { display: none !important; }
 footer { margin-top: 48px; padding-bottom: 40px; }
@@ -62,12 +63,12 @@ const date = time => time.toLocaleDateString("en-GB", {weekday: "short", day: "n
 BROWSER = """
 class Browser {
   constructor(root, weeks, unit, map) {
-    Object.assign(this, {root, weeks, unit, map, value: unpack(weeks), station: 0, span: Math.min(168, weeks.hours), from: 0});
+    Object.assign(this, {root, weeks, unit, map, value: unpack(weeks), station: weeks.start, span: Math.min(168, weeks.hours), from: 0});
     this.part = Object.fromEntries([...root.querySelectorAll("[data-part]")].map(node => [node.dataset.part, node]));
     const {station, span, from} = this.part;
     weeks.stations.forEach((name, row) => station.add(new Option(name, row)));
-    [[168, "one week"], [24, "one day"]].filter(([hours]) => hours <= weeks.hours).forEach(([hours, words]) => span.add(new Option(words, hours)));
-    if (!span.options.length) span.add(new Option("all hours", weeks.hours));
+    span.add(weeks.hours < 168 ? new Option(`all ${weeks.hours} hours`, weeks.hours) : new Option("one week", 168));
+    if (weeks.hours > 24) span.add(new Option("one day", 24));
     station.onchange = () => this.go({station: +station.value});
     span.onchange = () => this.go({span: +span.value});
     from.onchange = () => this.go({from: +from.value});
@@ -107,16 +108,18 @@ DRAW = """
     this.root.querySelector("[data-move=later]").disabled = to >= weeks.hours;
     const edge = {x, mode: "lines", line: {width: 0}, hoverinfo: "skip"}, blue = "#0173b2";
     const area = (low, high, name, fillcolor) => [{...edge, y: high, showlegend: false}, {...edge, y: low, name, fill: "tonexty", fillcolor}];
-    const curves = [...area(p10, p90, "80 % of the samples", blue + "26"), ...area(p25, p75, "50 %", blue + "4d"),
+    const curves = [...area(p10, p90, "80 % band", blue + "26"), ...area(p25, p75, "50 % band", blue + "4d"),
       {x, y: p50, name: "median", mode: "lines", line: {color: blue, width: 2}, hovertemplate: "median %{y:.4g}<extra></extra>"},
       {x, y: real, name: "real", mode: "lines+markers", line: {color: "#222222", width: 1.5}, marker: {size: 3.5}, hovertemplate: "real %{y:.4g}<extra></extra>"}];
     const layout = structuredClone(this.layout ??= runs.frame);
-    layout.yaxis.title.text = this.unit; layout.yaxis.rangemode = "tozero"; layout.hovermode = "x";
-    Object.assign(layout.xaxis, {type: "date", tickformat: span > 48 ? "%a<br>%-d %b" : "%H:%M", dtick: span > 48 ? 24 * HOUR : null});
+    layout.yaxis.title.text = this.unit; layout.yaxis.rangemode = "tozero"; layout.hovermode = "x"; layout.legend.entrywidth = 64;
+    const wide = part.chart.clientWidth > 520, days = span > 48;
+    Object.assign(layout.xaxis, {type: "date", tickformat: days ? "%a<br>%-d %b" : "%H:%M", dtick: (days ? 24 : 6) * (wide ? 1 : 2) * HOUR, tick0: x[0], tickangle: 0});
+    layout.xaxis.range = [x[0], clock(weeks, to).toISOString().slice(0, 16)];
     Plotly.react(part.chart, curves, layout, plain);
     const within = (low, high) => real.filter((v, i) => v !== null && low[i] !== null && v >= low[i] && v <= high[i]).length;
-    const known = real.filter((v, i) => v !== null && p50[i] !== null).length, days = date(clock(weeks, from)) + (span > 24 ? " to " + date(end) : "");
-    part.words.textContent = `Station ${weeks.stations[station]}, ${days}: ` + (known ? `of ${known} measured hours the 80 % band holds ${within(p10, p90)}, the 50 % band ${within(p25, p75)}`
+    const known = real.filter((v, i) => v !== null && p50[i] !== null).length, when = date(clock(weeks, from)) + (span > 24 ? " to " + date(end) : "");
+    part.words.textContent = `Station ${weeks.stations[station]}, ${when}: ` + (known ? `of ${known} measured hours the 80 % band holds ${within(p10, p90)}, the 50 % band ${within(p25, p75)}`
       + (known < span ? `; ${span - known} hours are missing.` : ".") : "no hour was measured.");
     const place = this.map.data[1].customdata.indexOf(station);
     Plotly.restyle(this.map, {x: [[this.map.data[1].x[place]]], y: [[this.map.data[1].y[place]]]}, [2]);

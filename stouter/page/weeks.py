@@ -60,11 +60,13 @@ def weeks_of(
     bands: np.ndarray,  # (5, N, H) percentiles of the samples, volumes
     stations: pd.Index,  # (N,) ids
     max_values: int,  # numbers that the page may hold of this run
-) -> dict:  # JSON: stations, rows, first hour, number of hours, and `pack`ed real, p10, p25, p50, p75, p90
+) -> dict:  # JSON: stations, rows, where to start, first hour, number of hours, and `pack`ed real, p10, p25, p50, p75, p90
     "The weeks of a run as the page holds them."
     every, where = wall_hours(hours)
-    rows = choose_rows(np.nanmean(np.where(np.isnan(real).all(1, keepdims=True), 0, real), axis=1), max_values // (6 * len(every)))
+    level = np.nanmean(np.where(np.isnan(real).all(1, keepdims=True), 0, real), axis=1)
+    rows = choose_rows(level, max_values // (6 * len(every)))
+    start = int(np.argsort(level[rows], kind="stable")[(len(rows) - 1) // 2])
     series = np.full((6, len(rows), len(every)), np.nan)
     series[0][:, where], series[1:, :, where] = real[rows], bands[:, rows]
-    return {"stations": [str(s) for s in stations[rows]], "rows": rows.tolist(), "first": f"{every[0]:%Y-%m-%dT%H:%M}", "hours": len(every),
+    return {"stations": [str(s) for s in stations[rows]], "rows": rows.tolist(), "start": start, "first": f"{every[0]:%Y-%m-%dT%H:%M}", "hours": len(every),
             **pack(series)}
