@@ -175,7 +175,7 @@ PIECES = """{% macro chart(run, name, title, words) %}<figure class="card"><h3>{
 <label>Show<select data-part="span" autocomplete="off"></select></label></div>
 <div tabindex="0" role="group" aria-label="Curves of the chosen station. Arrow keys: left and right for the time, up and down for the station.">
 <div class="chart" data-part="chart" aria-hidden="true"></div></div><p data-part="words" role="status" aria-live="polite"></p>
-<p class="quiet">It opens at the station whose mean is the median of all. Curves: median of {{ run.n_samples }} samples of each hour, the bands that hold 50 % and 80 % of them, and the real traffic. Arrow keys work here, too: left and right for the time, up and down for the station.
+<p class="quiet">It opens at the station whose mean is the median of all. Curves: median of {{ run.n_samples }} samples of each hour, the bands that hold 50 % and 80 % of them, and the real traffic{{ "; fewer than nine samples are too few for an 80 % band" if run.n_samples < 9 }}. Arrow keys work here, too: left and right for the time, up and down for the station.
 {% if run.n_kept < run.n_stations %}To keep the page small it holds {{ run.n_kept }} of the {{ run.n_stations }} stations, evenly from the quietest to the busiest.{% endif %}</p></section>{% endmacro %}"""
 
 # %% ../../nbs/711_page.ipynb #57202efd

@@ -29,7 +29,7 @@ def bands_of(
     samples: np.ndarray,  # (S, B, L) scaled
 ) -> np.ndarray:  # (5, B, L) percentiles of the samples
     "The five percentiles that a reader sees."
-    return np.percentile(samples, PERCENTILES, axis=0)
+    return np.percentile(samples, PERCENTILES, axis=0, method="weibull")
 
 # %% ../../nbs/7112_page_weeks.ipynb #0d88adb7
 def pack(
