@@ -19,6 +19,7 @@ from . import __version__
 from .commands.data import ingest, simulate
 from .commands.download import download
 from .commands.graph import graph
+from .commands.report import report
 from .commands.runs import evaluate, generate, run
 from .commands.sweeps import runs, sweep
 
@@ -43,7 +44,7 @@ def plain_words(
     return f"out of memory ({words}); make the run smaller" if "MemoryError" in names else words
 
 # %% ../nbs/72_cli.ipynb #2e3513ed
-COMMANDS = (run, sweep, runs, generate, evaluate, simulate, download, ingest, graph)
+COMMANDS = (run, sweep, runs, generate, evaluate, report, simulate, download, ingest, graph)
 app = typer.Typer(help="Realistic hourly cellular traffic for base stations, with its uncertainty.", no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 for command in COMMANDS:

@@ -12,6 +12,7 @@ FLOORS = [
     {"baselines"},
     {"experiment"},
     {"report", "report_card", "comparison"},
+    {"page"},
     {"commands"},
     {"cli"},
 ]

@@ -1,0 +1,178 @@
+"The page of finished runs: one file, no network, and it reacts."
+import json
+import os
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+from conftest import stouter
+from plotly.offline import get_plotlyjs
+from test_bad_input import refused
+
+from stouter.data.traffic import Traffic, open_traffic, save_traffic
+
+
+def browser_program():
+    "A Chromium of this machine or the one that playwright downloaded, or None."
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tools:
+        path = tools.chromium.executable_path
+    return path if os.path.exists(path) else None
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    "A headless browser."
+    program = browser_program()
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or: python -m playwright install --with-deps chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tools:
+        yield tools.chromium.launch(executable_path=program, args=["--no-sandbox"])
+
+
+def opened(chromium, path, width):
+    "The page in a window, and a list that collects what goes wrong and what is fetched."
+    page, trouble = chromium.new_page(viewport={"width": width, "height": 900}), []
+    page.on("console", lambda message: trouble.append(message.text))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or trouble.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_function("document.querySelector('section.run:not([hidden]) [data-part=words]').textContent")
+    return page, trouble
+
+
+def with_gaps(source, copy):
+    "The same run, one of whose stations lost a day of its test traffic and another all of it; in a unit that tries to be HTML."
+    shutil.copytree(source, copy)
+    traffic = open_traffic(copy / "traffic.nc")
+    volume = traffic.dataset["volume"].values.copy()
+    volume[1, -24:], volume[2, -72:] = np.nan, np.nan
+    changed = Traffic(traffic.dataset.load().assign(volume=(traffic.dataset["volume"].dims, volume)).assign_attrs(unit="<b>calls</b></script>"))
+    traffic.dataset.close()
+    save_traffic(changed, copy / "traffic.nc")
+    mark = yaml.safe_load((copy / "run.yaml").read_text())
+    mark["config"]["data"]["coverage"] = 0.5
+    (copy / "run.yaml").write_text(yaml.safe_dump(mark))
+    return copy
+
+
+@pytest.fixture(scope="module")
+def page_file(tiny_run, tmp_path_factory):
+    "A page of two runs; the second has gaps in its test traffic."
+    place = tmp_path_factory.mktemp("page")
+    done = stouter("report", tiny_run[0], with_gaps(tiny_run[0], place / "gaps"), "--out", place / "page.html")
+    assert done.stdout.startswith("2 runs -> ")
+    return place / "page.html"
+
+
+class References(HTMLParser):
+    "Everything in a page that a browser would load."
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.tags = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.found += [value for name, value in attributes if name in ("src", "srcset", "href", "data", "action", "poster")]
+
+
+def test_nothing_is_loaded_from_outside(page_file):
+    text = page_file.read_text()
+    parser = References()
+    parser.feed(text)
+    assert parser.found == ["data:,"] and "b" not in parser.tags                     # the icon; a name stays text
+    ours = text.replace(get_plotlyjs(), "")
+    assert len(ours) < 300_000 and not re.search(r"https?:|@import|url\(", ours)
+    assert "default-src 'none'" in ours and "&lt;b&gt;calls&lt;/b&gt;" in ours
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_map_and_weeks_react(chromium, page_file, width):
+    page, trouble = opened(chromium, page_file, width)
+    run = page.locator("section.run").first
+    words, station, first = run.locator("[data-part=words]"), run.locator("[data-part=station]"), run.locator("[data-part=from]")
+    rows = json.loads(page.locator("#runs").text_content())["shown"][0]["weeks"]
+    assert station.input_value() == str(rows["start"]) and "of 72 measured hours the 80 % band holds" in words.text_content()
+    other = (rows["start"] + 5) % 12
+    spot = page.evaluate("""row => {
+        const map = document.querySelector("section.run [data-figure=map]"), place = map.data[1].customdata.indexOf(row), {xaxis, yaxis} = map._fullLayout;
+        map.scrollIntoView({block: "center"});
+        const box = map.getBoundingClientRect();
+        return [box.x + xaxis._offset + xaxis.d2p(map.data[1].x[place]), box.y + yaxis._offset + yaxis.d2p(map.data[1].y[place])];
+    }""", other)
+    page.mouse.move(*spot)
+    page.mouse.click(*spot)
+    page.wait_for_function("row => document.querySelector('[data-part=station]').value === row", arg=str(other))
+    assert words.text_content().startswith(f"Station {rows['stations'][other]}, Fri 8 Nov to Sun 10 Nov:")
+    curve = "() => JSON.stringify(document.querySelector('[data-part=chart]').data.map(trace => trace.y))"
+    before = page.evaluate(curve)
+    run.get_by_label("next station").click()
+    assert station.input_value() == str((other + 1) % 12) and page.evaluate(curve) != before
+    run.locator("[data-part=span]").select_option(value="24")
+    assert "Fri 8 Nov: of 24 measured hours" in words.text_content()
+    run.get_by_role("group", name="Curves").focus()
+    page.keyboard.press("ArrowRight")
+    assert first.input_value() == "24" and "Sat 9 Nov: of 24" in words.text_content()
+    page.keyboard.press("ArrowUp")
+    assert station.input_value() == str(other)
+    run.get_by_label("later", exact=True).click()
+    assert run.get_by_label("later", exact=True).is_disabled() and "Sun 10 Nov" in words.text_content()
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= width and not trouble, trouble
+
+
+def test_another_run_and_its_gaps(chromium, page_file):
+    page, trouble = opened(chromium, page_file, 1000)
+    page.select_option("#chooser", index=1)
+    run = page.locator("section.run").nth(1)
+    assert run.is_visible() and not page.locator("section.run").first.is_visible()
+    words, station = run.locator("[data-part=words]"), run.locator("[data-part=station]")
+    station.select_option(index=1)
+    assert "of 48 measured hours" in words.text_content() and "24 hours are missing" in words.text_content()
+    station.select_option(index=2)
+    assert words.text_content().endswith("no hour was measured.")
+    assert not trouble, trouble
+
+
+def test_counts_of_the_page_are_those_of_the_run(chromium, tiny_run, page_file):
+    "The sentences of all stations together must give the coverage that the metrics give."
+    page, _ = opened(chromium, page_file, 1000)
+    held = 0
+    for row in range(12):
+        page.locator("section.run [data-part=station]").first.select_option(index=row)
+        held += int(re.search(r"80 % band holds (\d+)", page.locator("section.run [data-part=words]").first.text_content())[1])
+    expected = json.loads((tiny_run[0] / "metrics.json").read_text())["methods"]["STOUTER"]["band_coverage"]
+    assert held / (12 * 72) == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("changes", [
+    ("data.source.n_stations", 1), ("data.period", "week", "data.source.n_days", 24, "data.n_test_periods", 1),
+], ids=["one station", "weeks"])
+def test_other_shapes(tmp_path, changes):
+    words = [word for key, value in zip(changes[::2], changes[1::2]) for word in ("-p", key, value)]
+    stouter("run", "tiny", "--out", tmp_path / "run", "-p", "train.n_updates", 2, *words)
+    stouter("report", tmp_path / "run", "--out", tmp_path / "page.html")
+    weeks = json.loads(re.search(r'id="runs">(.*?)</script>', (tmp_path / "page.html").read_text(), re.S)[1])["shown"][0]["weeks"]
+    assert (len(weeks["stations"]), weeks["hours"]) == ((1, 72) if len(changes) == 2 else (12, 168))
+
+
+def test_bad_input_is_one_line(tiny_run, tmp_path):
+    run = tiny_run[0]
+    refused("report", tmp_path, "--out", tmp_path / "p.html", says=["no run in", "stouter run"])
+    refused("report", run, "--out", tmp_path / "p.pdf", says=["must end in .html"])
+    (tmp_path / "file").write_text("")
+    refused("report", run, "--out", tmp_path / "file/p.html", says=["cannot write into"])
+    part = shutil.copytree(run, tmp_path / "part")
+    (part / "metrics.json").unlink()
+    refused("report", part, "--out", tmp_path / "p.html", says=["not finished", "metrics.json"])
+    assert not list(tmp_path.glob("*.html"))
