@@ -21,7 +21,7 @@ from ..data.samples import Condition, Samples
 from ..diffusion.forward import q_sample
 from ..files import InputError
 from .batches import batch_index, draw_noise, kindred_days, to_network
-from .state import Recipe, State, journal, learning_rate
+from .state import COLUMNS, Recipe, State, journal, learning_rate
 from .validation import Validation
 
 # %% ../../nbs/55_training.ipynb #d7740562
@@ -156,7 +156,7 @@ def run_updates(
         state.load(checkpoint, run.label)
     ask = validation and run.question(validation)
     module, writes = team.setup_module(network), checkpoint and team.global_rank == 0
-    before = state.seconds - time.perf_counter()
+    before = (state.history[-1][COLUMNS.index("seconds")] if state.history else 0.0) - time.perf_counter()
     with journal(checkpoint.parent / "metrics.jsonl" if writes else None, state) as note:
         while not is_over(state, recipe):
             value, rate, norm, *more = run.update(state, module)

@@ -20,8 +20,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from fastcore.basics import patch
-
 from ..files import InputError, replacing
 from .validation import Best
 
@@ -75,7 +73,7 @@ class Moving(Protocol):
     def load_state_dict(self, state: dict) -> None:
         "Take a state over."
 
-
+# %% ../../nbs/553_state.ipynb #10c41222
 @dataclass
 class State:
     "What moves during training."
@@ -98,44 +96,25 @@ class State:
         "The history, one row per update."
         return pd.DataFrame(self.history, columns=[*COLUMNS, *self.columns]).astype({"update": int})
 
-    @property
-    def seconds(self) -> float:
-        "How long the training has taken so far, in all its lives."
-        return self.history[-1][COLUMNS.index("seconds")] if self.history else 0.0
+    def parts(self) -> dict[str, Moving]:
+        "Everything with a state, by its name in the file."
+        return {"denoiser": self.network, "ema": self.ema, "optimizer": self.optimizer, **self.others}
 
-# %% ../../nbs/553_state.ipynb #10c41222
-@patch
-def parts(self: State) -> dict[str, Moving]:
-    "Everything with a state, by its name in the file."
-    return {"denoiser": self.network, "ema": self.ema, "optimizer": self.optimizer, **self.others}
+    def save(self, path: Path, label: dict) -> None:
+        "Write the state; `label` says which run it belongs to. Raises `InputError` if the disk refuses; an older file stays."
+        parts = {name: part.state_dict() for name, part in self.parts().items()}
+        history = torch.tensor(self.history, dtype=torch.float64)
+        with told(path), replacing(path) as part:
+            torch.save({**parts, "best": asdict(self.best), "history": history, "label": label}, part)
 
-
-@patch
-def save(
-    self: State,
-    path: Path,  # of the checkpoint
-    label: dict,  # says which run it belongs to
-) -> None:
-    "Write the state. Raises `InputError` if the disk refuses; an older file stays."
-    parts = {name: part.state_dict() for name, part in self.parts().items()}
-    history = torch.tensor(self.history, dtype=torch.float64)
-    with told(path), replacing(path) as part:
-        torch.save({**parts, "best": asdict(self.best), "history": history, "label": label}, part)
-
-
-@patch
-def load(
-    self: State,
-    path: Path,  # written by `save`
-    label: dict,  # of this run
-) -> None:
-    "Read a state back. Raises `InputError` for a damaged file or one of another run."
-    stored = read_checkpoint(path)
-    if other := [k for k in {**label, **stored["label"]} if stored["label"].get(k) != label.get(k)]:
-        raise InputError(f"{path}: is a checkpoint of another run ({', '.join(other)} differ); choose another output folder")
-    for name, part in self.parts().items():
-        part.load_state_dict(stored[name])
-    self.best, self.history = Best(**stored["best"]), [tuple(row) for row in stored["history"].tolist()]
+    def load(self, path: Path, label: dict) -> None:
+        "Read a state back. Raises `InputError` for a damaged file or one of another run."
+        stored = read_checkpoint(path)
+        if other := [k for k in {**label, **stored["label"]} if stored["label"].get(k) != label.get(k)]:
+            raise InputError(f"{path}: is a checkpoint of another run ({', '.join(other)} differ); choose another output folder")
+        for name, part in self.parts().items():
+            part.load_state_dict(stored[name])
+        self.best, self.history = Best(**stored["best"]), [tuple(row) for row in stored["history"].tolist()]
 
 # %% ../../nbs/553_state.ipynb #24572827
 @contextmanager
