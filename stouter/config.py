@@ -154,7 +154,8 @@ class DiffusionConfig(Config):
     objective: Literal["noise", "printed", "velocity"] = Field("velocity", description="what the network predicts (Eq. 18)")
     loss: Literal["mse", "l1"] = Field("mse", description="distance to the target (Eq. 19)")
     sampler: Literal["ddpm", "ddim", "dpm"] = Field("dpm", description="how the chain is walked back")
-    n_sampling_steps: int = Field(20, gt=0, description="steps of the sampler, at most n_steps")
+    n_sampling_steps: int = Field(6, gt=0, description="steps of the sampler, at most n_steps")
+    guidance: float = Field(1.0, ge=0, description="how strongly the condition is obeyed; 1 as trained, others need train.hidden_share")
 
     @model_validator(mode="after")
     def consistent(self) -> "DiffusionConfig":
@@ -171,6 +172,7 @@ class TrainConfig(Config):
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema_decay: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights, reached from below")
+    hidden_share: float = Field(0.0, ge=0, lt=1, description="share of training samples whose condition is hidden, for guidance; diffusion only")
     lent_days: float = Field(0.5, ge=0, le=1, description="share of training samples shown under another day of their kind (working day, weekend)")
     validate_every: int = Field(100, gt=0, description="updates between validations, where periods are held back for them")
     patience: int = Field(5, ge=0, description="validations without a better answer before training stops; 0 never stops")
@@ -193,3 +195,11 @@ class ExperimentConfig(Config):
     denoiser: DenoiserConfig = DenoiserConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="after")
+    def hidden_where_it_serves(self) -> "ExperimentConfig":
+        if self.diffusion.guidance != 1 and not self.train.hidden_share:
+            raise ValueError(f"diffusion.guidance {self.diffusion.guidance} needs a network that was trained without its condition too; set train.hidden_share")
+        if self.train.hidden_share and self.method in ("vae", "tcn_gan"):
+            raise ValueError(f"train.hidden_share is for diffusion methods; {self.method} has no guidance")
+        return self

@@ -18,6 +18,6 @@ def set_plot_style() -> None:
 
 # %% ../nbs/02_style.ipynb #f6c09c8c
 COLOURS = dict(zip(
-    ("real", "STOUTER", "historical average", "bootstrap", "Gaussian", "VAE", "TCN-GAN", "DiffWave"),
+    ("real", "STOUTER", "historical average", "bootstrap", "Gaussian", "VAE", "TCN-GAN", "DiffWave", "nearest stations"),
     ("#222222", *sns.color_palette("colorblind", 10).as_hex()),
 ))

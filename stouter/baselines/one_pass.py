@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.samples import Condition, Samples
+from ..diffusion.forward import Source
 from ..evaluation.metrics import crps
 from ..training.batches import batch_index, from_network, kindred_days, stream, to_network
 from ..training.loop import run_updates
@@ -54,7 +55,7 @@ class HourGuide(nn.Module):
 class OnePassNetwork(Protocol):
     "The part of a network that sampling uses."
 
-    def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+    def noise(self, n: int, generator: Source) -> Tensor:
         "What n periods start from, (n, ...), on the CPU."
 
     def generate(self, noise: Tensor, condition: Condition) -> Tensor:
@@ -66,7 +67,7 @@ def draw(
     network: OnePassNetwork,  # in eval mode
     condition: Condition,  # of B periods
     n_samples: int,  # S, samples of each period
-    generator: torch.Generator | None = None,  # source of all noise, on the CPU
+    generator: Source = None,  # of all noise, on the CPU
     batch_size: int = 4096,  # samples made at once
     on_batch: Callable[[int], None] | None = None,  # called with the number of periods just generated
 ) -> Tensor:  # (S, B, L) scaled traffic, on the CPU
@@ -174,7 +175,7 @@ class OnePass:
         self,
         condition: Condition,  # of B periods
         n_samples: int,  # S, samples of each period
-        generator: torch.Generator | None = None,  # source of all noise, on the CPU
+        generator: Source = None,  # of all noise, on the CPU
         batch_size: int = 4096,  # samples made at once
         on_batch: Callable[[int], None] | None = None,  # called with the number of periods just generated
     ) -> Tensor:  # (S, B, L) scaled traffic, on the CPU

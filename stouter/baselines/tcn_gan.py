@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from .one_pass import HourGuide, Lessons, OnePass
 from ..data.samples import Condition
+from ..diffusion.forward import Source, normals
 from ..training.batches import mix, stream
 from ..training.state import Recipe, State, averaged, learning_rate
 
@@ -89,9 +90,9 @@ class Generator(nn.Module):
         self.body = ThreeTCNs(width + noise_dim, width, spans_of(length))
         self.leave = nn.Conv1d(3 * width + width, 1, 1)
 
-    def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+    def noise(self, n: int, generator: Source) -> Tensor:
         "(n, noise_dim, L): half the channels vary by the hour, the others are constant over the period."
-        eps = torch.randn(n, *self.noise_shape, generator=generator)
+        eps = normals((n, *self.noise_shape), generator)
         by_hour, constant = eps.chunk(2, dim=1)
         return torch.cat([by_hour, constant[..., :1].expand_as(constant)], 1)
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from .one_pass import HourGuide, Lessons, OnePass
 from ..data.samples import Condition
+from ..diffusion.forward import Source, normals
 from ..training.batches import stream
 from ..training.state import Recipe, State, learning_rate
 
@@ -109,9 +110,9 @@ class ConditionalVAE(nn.Module):
         self.encoder = Encoder(width, length, width, code_dim)
         self.decoder = Decoder(width, length, width, code_dim)
 
-    def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+    def noise(self, n: int, generator: Source) -> Tensor:
         "(n, code_dim + L): a code from its prior, and what each hour deviates."
-        return torch.randn(n, self.code_dim + self.length, generator=generator)
+        return normals((n, self.code_dim + self.length), generator)
 
     def generate(self, noise: Tensor, condition: Condition) -> Tensor:
         "Draw from the decoder's distribution."

@@ -73,7 +73,7 @@ class DiffusionGenerator(TrainableDenoiser):
         condition: Condition,  # of B periods
         n_samples: int,  # S, samples of each period
         generator: torch.Generator | None = None,  # source of all noise, on the CPU
-        batch_size: int = 1024,  # periods denoised at once
+        batch_size: int = 256,  # periods denoised at once
         on_batch: Callable[[int], None] | None = None,  # called with the number of periods just generated
     ) -> Tensor:  # (S, B, L) scaled traffic, on the CPU
         "Walk the chain back from noise (section 5.2) for every condition, `n_samples` times."

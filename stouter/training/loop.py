@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ..data.samples import Condition, Samples
+from ..denoisers.guidance import Embedded, hide
 from ..diffusion.forward import q_sample
 from ..files import InputError
-from .batches import batch_index, draw_noise, kindred_days, to_network
+from .batches import batch_index, draw_noise, draw_shown, kindred_days, to_network
 from .state import COLUMNS, Recipe, State, journal, learning_rate
 from .validation import Validation
 
@@ -103,14 +104,18 @@ class Trainer:
         "What held-out samples are asked."
         return Validation(validation, self.objective, self.seed)
 
-    def batch(self, update: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Condition]:
+    def batch(self, update: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Condition | Embedded]:
         "Clean traffic, steps, noise and condition: this process's share of the update."
         index = batch_index(len(self.data), self.recipe.batch_size, self.seed, update)
         condition = kindred_days(self.data.condition[index], self.recipe.lent_days, self.seed, update)
         x0 = to_network(self.data.x[index])
         t, eps = draw_noise(tuple(x0.shape), self.objective.schedule.n_steps, self.seed, update)
         share = share_of(self.recipe, self.team)
-        return *(v[share].to(device) for v in (x0, t, eps)), condition[share].to(device)
+        condition = condition[share].to(device)
+        if self.recipe.hidden_share:
+            shown = draw_shown(len(index), self.recipe.hidden_share, self.seed, update)[share]
+            condition = hide(condition, shown.to(device))
+        return *(v[share].to(device) for v in (x0, t, eps)), condition
 
     def update(self, state: State, module: nn.Module) -> tuple[float, float, float]:
         "One update of weights and averaged weights (Eq. 19); loss, learning rate, norm of the gradient."
