@@ -100,8 +100,11 @@ def plan(
     "Every run of a study, checked. Raises `InputError` or `FileNotFoundError` before any work."
     study, overrides = load_study(name), dict(overrides or {})
     chosen = {variant: study.variants[variant] for variant in choose(variants, list(study.variants), "--variants")}
-    if fixed := sorted(set(overrides) & {key for changes in chosen.values() for key in changes}):
-        raise InputError(f"-p {fixed[0]}: is what the variants of this study change; choose variants instead")
+    left = {tuple((k, str(v)) for k, v in sorted(changes.items()) if k not in overrides) for changes in study.variants.values()}
+    if overrides and len(left) < len(study.variants):
+        fixed = next(key for key in overrides if any(key in changes for changes in study.variants.values()))
+        raise InputError(f"-p {fixed}: is what the variants of this study change; choose variants instead")
+
     def cell(dataset: str, variant: str, seed: int) -> Cell:
         words = {**study.budget, **chosen[variant], **{key: parse(str(value), f"-p {key} {value}") for key, value in overrides.items()}}
         config = load_config(dataset, words, simulated)
