@@ -27,7 +27,7 @@ def told_each_time(
     "The denoiser on one condition, told anew at every step; S samples of the B periods lie one after the other."
     return lambda x_t, t: denoiser(x_t, t, condition[torch.arange(len(x_t), device=x_t.device) % len(condition)])
 
-
+# %% ../../nbs/554_generator.ipynb #c8030f35
 @dataclass
 class TrainableDenoiser:
     "A denoiser with its objective and its sampler, and how it is trained."
