@@ -1,0 +1,94 @@
+"Every study of the paper passes through on the smallest data set, and a sweep survives being killed."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+from conftest import ROOT, stouter
+from stouter.experiment.studies import load_study, plan
+from stouter.experiment.sweep import state_of
+
+SMALL = ["-p", "train.n_updates", "3", "-p", "graph.n_epochs", "2"]
+STUDIES = {
+    "62_overall": SMALL, "65_visualization": SMALL, "66_case_study": [*SMALL, "--notebook", "n_seeds=2", "--notebook", "n_updates=5"],
+    **dict.fromkeys(("631_graph_ablation", "632_graph_variants", "633_fusion_variants", "64_diffusion_steps"), [*SMALL, "-p", "data.n_stations", "8"]),
+}
+COMMAND = [sys.executable, "-c", "from stouter.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("sweeps")
+
+
+def call(*words, **options):
+    return stouter(*words, check=False, **options)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_study_passes_on_tiny(root, name):
+    study = load_study(name)
+    out = root / study.runs
+    done = call("sweep", name, "--datasets", "tiny", "--seeds", "0", "--out", out, *STUDIES[name])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert all(state_of(folder.parent)["state"] == "finished" for folder in out.rglob("run.yaml"))
+    assert len(list(out.rglob("metrics.json"))) == len(study.variants)
+    notebook = nbformat.read(out / f"{name}.ipynb", 4)
+    text = json.dumps([cell.get("outputs", []) for cell in notebook.cells])
+    assert study.question in text and "image/png" in text
+    assert all(variant in text for variant in study.variants)
+    if name not in ("65_visualization", "66_case_study"):
+        assert "one seed, no conclusion" in text          # the answer is computed: of one seed nothing is said
+
+
+def test_every_study_has_its_notebook_and_every_notebook_its_study():
+    folder = ROOT / "nbs/experiments"
+    assert {p.stem for p in folder.glob("6*.ipynb")} == {p.stem for p in (folder / "studies").glob("*.yaml")} == set(STUDIES)
+
+
+def test_killed_sweep_leaves_nothing_behind_and_goes_on(tmp_path):
+    words = ["sweep", "633_fusion_variants", "--datasets", "tiny", "--seeds", "0", "--variants", "concatenation,GateFu,WeightFu", "--out", tmp_path,
+             "--processes", "1", "-p", "graph.n_epochs", "2", "-p", "data.n_stations", "8", "-p", "train.n_updates", "400", "-p", "train.checkpoint_every", "20"]
+    cells = plan("633_fusion_variants", tmp_path, ["tiny"], [0], ["concatenation", "GateFu", "WeightFu"],
+                 {"graph.n_epochs": "2", "data.n_stations": "8", "train.n_updates": "400", "train.checkpoint_every": "20"})
+    second = cells[1].folder
+    process = subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 240
+    while state_of(second)["updates"] < 40 and time.monotonic() < until:
+        time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while state_of(second)["state"] == "running" and time.monotonic() < until:
+        time.sleep(0.2)                                   # its run ends by itself, for its parent is gone
+    states = [state_of(cell.folder) for cell in cells]
+    assert [s["state"] for s in states] == ["finished", "broken off", "waiting"]
+    assert (second / "checkpoint.pt").exists()
+    first = (cells[0].folder / "metrics.json").stat().st_mtime_ns
+    done = call(*words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {state_of(cell.folder)["state"] for cell in cells} == {"finished"}
+    assert (cells[0].folder / "metrics.json").stat().st_mtime_ns == first
+    journal = [json.loads(line)["update"] for line in (second / "metrics.jsonl").read_text().splitlines()]
+    assert journal == list(range(1, 401))
+    listed = call("runs", tmp_path)
+    assert "3 finished" in listed.stdout
+
+
+@pytest.mark.parametrize("words, said", [
+    (["sweep", "634_nothing"], "no study '634_nothing'"),
+    (["sweep", "633_fusion_variants", "--variants", "GateFuse"], "did you mean 'GateFu'"),
+    (["sweep", "633_fusion_variants", "-p", "denoiser.fusion", "gate"], "is what the variants of this study change"),
+    (["sweep", "633_fusion_variants", "--datasets", "atlantis"], "no configuration 'atlantis'"),
+    (["sweep", "633_fusion_variants", "--datasets", "tiny", "--notebook", "seeds_of=1"], "has no such parameter"),
+    (["runs", "nowhere"], "no run below this folder"),
+    (["run", "milan_internet"], "stouter download milan"),
+    (["run", "tiny", "--city", "simulated"], "has no field 'simulated'"),
+])
+def test_wrong_words_cost_nothing(tmp_path, words, said):
+    done = call(*words, cwd=tmp_path)
+    assert done.returncode == 2 and said in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
