@@ -16,7 +16,7 @@ import torch
 from ..baselines.reference import REFERENCES
 from ..data.samples import Condition, Samples, StationScaler, period_index
 from ..data.traffic import hour_of_week, open_traffic
-from .stages import judge
+from .judged import judge
 from ..files import InputError
 from ..training.batches import stream
 

@@ -20,8 +20,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..config import ExperimentConfig
-from .folder import claim_folder, hold_folder, read_mark, write_json
-from .stages import NAMES, run
+from .folder import claim_folder, read_mark, try_lock, write_json
+from .methods import NAMES
+from .stages import run
 from .studies import Cell
 from ..files import InputError
 
@@ -48,12 +49,12 @@ def state_of(
 def is_held(
     folder: Path,  # of a run
 ) -> bool:  # whether some process works there
-    "Ask for the lock and give it back."
-    try:
-        hold_folder(folder, patience=0).close()
+    "Try the lock and give it back."
+    path = folder / ".lock"
+    if not path.exists():
         return False
-    except InputError:
-        return True
+    with open(path) as file:
+        return not try_lock(file)
 
 # %% ../../nbs/708_sweep.ipynb #360d3764
 def run_marked(
