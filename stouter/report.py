@@ -172,8 +172,8 @@ def verdict(
     metrics: Mapping[str, Mapping[str, float]],  # method -> metric -> value, with `crps`, `jsd_pooled`, `band_coverage`
     model: str = "STOUTER",  # the method to be judged against all others
 ) -> str:  # Markdown, one sentence for each of the three
-    "The model against the best of the other methods, in words. Raises `ValueError` for a model that is not in the table."
-    others = {name: values for name, values in metrics.items() if name != model}
+    "The model against the best of the other methods, in words; rows of real days are no rivals. Raises `ValueError` for a model that is not in the table."
+    others = {name: values for name, values in metrics.items() if name != model and not name.startswith("real")}
     if model not in metrics or not others:
         raise ValueError(f"cannot judge {model!r} among {list(metrics)}; give its metrics and those of a reference")
     parts = []

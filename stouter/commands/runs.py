@@ -81,7 +81,7 @@ def print_metrics(
     "The table of metrics, as text."
     from stouter.report import metrics_table
 
-    typer.echo(metrics_table(methods).to_string(float_format=lambda v: f"{v:.4g}"))
+    typer.echo(metrics_table(methods).T.to_string(float_format=lambda v: f"{v:.4g}"))
 
 # %% ../../nbs/722_run_commands.ipynb #00ba6600
 def generate(

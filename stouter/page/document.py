@@ -17,6 +17,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup, escape
 
+from ..data.blocks import take_stations
 from ..files import replacing
 from .facts import Shown, data_facts, open_finished, provenance_facts
 from .figures import distribution_figure, figure, map_figure, pattern_figures, profile_figure, training_figure
@@ -38,7 +39,7 @@ def figures_of(
     level = pd.Series(pd.DataFrame(volume).mean(axis=1).to_numpy(), e.traffic.stations.index)
     checks = history.get("validation_error", pd.Series(dtype=float))
     curves = {"denoiser, training": history["loss"]} | ({"validation error": checks} if checks.notna().any() else {})
-    scaled = {name: shown.scaled[name] for name in ("real", "STOUTER")}
+    scaled = {name: shown.scaled[name] for name in ("real", shown.method)}
     figures = {
         "map": map_figure(e.opened[1], level, rows, f"mean {shown.unit}"), "training": training_figure(curves),
         "graphs": training_figure(shown.graph_losses, "epoch") if shown.graph_losses else None,
@@ -66,15 +67,17 @@ def view_of(
     max_values: int,  # numbers that its weeks may take
 ) -> tuple[dict, dict]:  # for the script (JSON); for the template
     "One run as the page shows it."
-    e, (_, test), samples = shown.experiment, shown.experiment.periods, shown.scaled["STOUTER"]
+    e, samples = shown.experiment, shown.scaled[shown.method]
+    judged_rows = e.split.test
+    test = take_stations(e.periods[1], judged_rows)
     n, p, length = test.volume.shape
-    station = np.repeat(np.arange(n), p)
+    station = np.repeat(judged_rows, p)
     bands = np.stack([e.scaler.restore(b, station) for b in bands_of(samples)]).reshape(5, n, p * length)
     weeks = weeks_of(test.hours, test.volume.reshape(n, -1), bands, test.station, max_values)
-    figures, (patterns, no_patterns) = figures_of(shown, weeks.pop("rows")), pattern_words(shown)
-    judged = Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(verdict(shown.metrics["methods"])))))
+    figures, (patterns, no_patterns) = figures_of(shown, judged_rows[weeks.pop("rows")].tolist()), pattern_words(shown)
+    judged = Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(verdict(shown.metrics["methods"], shown.method)))))
     words = {
-        "name": shown.name, "unit": shown.unit, "facts": data_facts(shown), "provenance": provenance_facts(shown), "figures": list(figures), "verdict": judged,
+        "name": shown.name, "method": shown.method, "unit": shown.unit, "facts": data_facts(shown), "provenance": provenance_facts(shown), "figures": list(figures), "verdict": judged,
         "config": yaml.safe_dump({"seed": e.seed, **e.config.model_dump(mode="json")}, sort_keys=False), "rows": score_rows([shown.metrics["methods"]]),
         "patterns": patterns, "no_patterns": no_patterns, "n_stations": n, "n_kept": len(weeks["stations"]), "n_samples": len(samples),
         "simulated": e.config.data.source.kind == "simulated", "n_updates": len(shown.history),

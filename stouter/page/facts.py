@@ -57,6 +57,9 @@ class Shown:
     def metrics(self) -> dict:  # label and `methods`: method -> metric -> value
         return read_json(self.experiment.folder / "metrics.json")
 
+    @property
+    def method(self) -> str: return self.metrics["method"]                   # the trained one
+
     @cached_property
     def name(self) -> str: return f"{self.experiment.config.name}, seed {self.experiment.seed}"
 
@@ -67,10 +70,7 @@ class Shown:
 
     @cached_property
     def scaled(self) -> dict[str, np.ndarray]:  # "real" (B, L), methods (S, B, L); scaled per station, NaN = missing
-        test = self.experiment.periods[1]
-        n, p, length = test.volume.shape
-        real = self.experiment.scaler.scale(test.volume.reshape(n * p, length), np.repeat(np.arange(n), p))
-        return {"real": real, **{name: x.numpy() for name, x in self.experiment.drawn.items()}}
+        return {"real": self.experiment.samples[1].x.numpy(), **{name: x.numpy() for name, x in self.experiment.drawn.items()}}
 
     @cached_property
     def history(self) -> pd.DataFrame:  # one row per update
