@@ -137,7 +137,7 @@ def gradient_penalty(
 
 # %% ../../nbs/613_tcn_gan.ipynb #3062bfc9
 class GANLessons(Lessons):
-    "Five steps of the critic, one of the generator; settings: sizes, `penalty` and the betas of Adam."
+    "Five steps of the critic, one of the generator; settings: sizes and `penalty`, the weight of the gradient penalty."
     method, turns = "TCN-GAN", 5
 
     def start(self, network: nn.Module) -> State:
@@ -197,7 +197,7 @@ class GANUpdates(GANLessons):
 # %% ../../nbs/613_tcn_gan.ipynb #e9750394
 class TCNGAN(OnePass):
     "The TCN-GAN of section 6.1.2, conditioned like STUnet: `fit` and `sample`."
-    lessons, recipe = GANUpdates, Recipe(n_updates=2000, batch_size=64, lr=5e-4, ema_decay=0.995, validate_every=50, patience=0)
+    lessons, recipe = GANUpdates, Recipe(n_updates=1500, batch_size=64, lr=1e-3, patience=0)
 
     def __init__(
         self,
@@ -208,5 +208,5 @@ class TCNGAN(OnePass):
         noise_dim: int = 16,  # even number of noise channels
         penalty: float = 10.0,  # lambda of the gradient penalty
     ):
-        sizes = {"space_dim": space_dim, "time_dim": time_dim, "length": length, "width": width, "penalty": penalty}
+        sizes = {"space_dim": space_dim, "time_dim": time_dim, "length": length, "width": width, "noise_dim": noise_dim, "penalty": penalty}
         super().__init__(Generator(space_dim, time_dim, length, width, noise_dim), length, sizes)

@@ -139,7 +139,7 @@ def surprise(
 
 # %% ../../nbs/612_vae.ipynb #4d0a23a5
 class VAELessons(Lessons):
-    "Updates of the evidence bound; settings: `kl_weight` and `anneal`, the share of updates until it is reached."
+    "Updates of the evidence bound; settings: sizes, `kl_weight`, and `anneal`, the share of updates until it is reached."
     method = "VAE"
 
     def kl_weight(self, update: int) -> float:
@@ -172,16 +172,17 @@ class VAELessons(Lessons):
 # %% ../../nbs/612_vae.ipynb #8e973aba
 class VAE(OnePass):
     "The VAE of section 6.1.2, conditioned like STUnet: `fit` and `sample`."
-    lessons, recipe = VAELessons, Recipe(n_updates=3000, batch_size=128, lr=2e-3, ema_decay=0.995)
+    lessons, recipe = VAELessons, Recipe(n_updates=6000, batch_size=128, lr=4e-3)
 
     def __init__(
         self,
         space_dim: int,  # d_s
         time_dim: int,  # d_t
         length: int = 24,  # L, hours of a period
-        width: int = 64,  # channels of the outer layers, and of the guide
+        width: int = 32,  # channels of the outer layers, and of the guide
         code_dim: int = 50,  # numbers in a code
         kl_weight: float = 1.0,  # of the KL divergence, once annealed
         anneal: float = 0.25,  # share of the updates until then
     ):
-        super().__init__(ConditionalVAE(space_dim, time_dim, length, width, code_dim), length, {"kl_weight": kl_weight, "anneal": anneal})
+        settings = {"width": width, "code_dim": code_dim, "kl_weight": kl_weight, "anneal": anneal}
+        super().__init__(ConditionalVAE(space_dim, time_dim, length, width, code_dim), length, settings)
