@@ -1,0 +1,22 @@
+"Keep the table of a finished study, small: python tools/keep_study.py RUNS STUDY ... writes nbs/results/STUDY.csv."
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+from stouter.experiment.studies import load_study, plan
+from stouter.experiment.sweep import budget, collect, finished_of
+
+RESULTS = Path(__file__).parents[1] / "nbs/results"
+
+for name in sys.argv[2:]:
+    study = load_study(name)
+    cells = plan(name, Path(sys.argv[1]) / study.runs)
+    table = collect(cells)
+    table = table[table.trained | (table.variant == study.baseline)]      # references are the same in every run of a seed
+    costs = [{"dataset": c.dataset, "variant": c.variant, "seed": c.seed, "method": c.variant, "trained": True, "metric": metric, "value": value}
+             for c in finished_of(cells) for metric, value in json.loads((c.folder / "costs.json").read_text()).items()]
+    table = pd.concat([table, pd.DataFrame(costs)], ignore_index=True)
+    table.assign(value=table.value.map("{:.5g}".format)).to_csv(RESULTS / f"{name}.csv", index=False)
+    budget(cells).to_json(RESULTS / f"{name}.budget.json", orient="index", indent=1)
+    print(f"{name}: {len(table)} values -> {RESULTS / name}.csv")
