@@ -52,14 +52,15 @@ class Drawn(Trained):
         path, n, name = self.folder / "samples.safetensors", self.config.evaluation.n_samples, NAMES[self.config.method]
         if not path.exists():
             train, test = self.samples
+            alone = len(train.complete().condition.station.unique()) < 2              # one station has no neighbours to borrow from
             with self.progress(total=n * len(test), desc="sample", unit="period") as bar:
                 out = {name: self.generator.sample(test.condition, n, stream(self.seed, 30), on_batch=bar.update)}
-            for k, (reference, method) in enumerate(ALL_REFERENCES.items()):
+            for k, (reference, method) in enumerate((REFERENCES if alone else ALL_REFERENCES).items()):
                 out[reference] = method().fit(train.complete()).sample(test.condition, n, stream(self.seed, 31 + k))
             with replacing(path) as part:
                 save_file({k: v.float().contiguous() for k, v in out.items()}, part)
         stored = load_tensors(path)
-        return {name: stored[name] for name in (name, *ALL_REFERENCES)}
+        return {name: stored[name] for name in (name, *ALL_REFERENCES) if name in stored}
 
 # %% ../../nbs/7042_judged.ipynb #ca8dfc50
 class Judged(Drawn):
