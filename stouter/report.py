@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from .evaluation.real_against_real import ANOTHER_DAY, ITSELF
 from .files import replacing
 from .style import COLOURS
 
@@ -173,7 +174,7 @@ def verdict(
     model: str = "STOUTER",  # the method to be judged against all others
 ) -> str:  # Markdown, one sentence for each of the three
     "The model against the best of the other methods, in words; rows of real days are no rivals. Raises `ValueError` for a model that is not in the table."
-    others = {name: values for name, values in metrics.items() if name != model and not name.startswith("real")}
+    others = {name: values for name, values in metrics.items() if name not in (model, ANOTHER_DAY, ITSELF)}
     if model not in metrics or not others:
         raise ValueError(f"cannot judge {model!r} among {list(metrics)}; give its metrics and those of a reference")
     parts = []

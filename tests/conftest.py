@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+COMMAND = (sys.executable, "-c", "from stouter.cli import main; main()")  # the command line in a process of its own
 SHARED = ROOT.parent / "shared" / "data"
 
 needs_data = pytest.mark.skipif(not SHARED.exists(), reason=f"real data not found beside the project ({SHARED.name} in ../shared)")
@@ -14,7 +15,7 @@ needs_data = pytest.mark.skipif(not SHARED.exists(), reason=f"real data not foun
 
 def stouter(*words, cwd=ROOT, check=True, **options):
     "Run the command line as a user does, in a process of its own."
-    command = [sys.executable, "-c", "from stouter.cli import main; main()", *map(str, words)]
+    command = [*COMMAND, *map(str, words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, **options)
     assert not check or done.returncode == 0, done.stderr[-3000:]

@@ -10,7 +10,7 @@ import time
 import nbformat
 import pandas as pd
 import pytest
-from conftest import ROOT, SHARED, needs_data, stouter
+from conftest import COMMAND, ROOT, SHARED, needs_data, stouter
 
 
 def test_run_makes_everything_it_promises(tiny_run):
@@ -98,7 +98,7 @@ def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
     whole = tmp_path / "whole"
     stouter("run", "tiny", "--out", whole, *options)
     out = tmp_path / "killed"
-    command = [sys.executable, "-c", "from stouter.cli import main; main()", "run", "tiny", "--out", str(out), *map(str, options)]
+    command = [*COMMAND, "run", "tiny", "--out", str(out), *map(str, options)]
     kills = 0
     for stop_after in (20, 120):
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
@@ -117,7 +117,7 @@ def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
 
 
 def test_one_process_in_a_folder_and_control_c_ends_it_with_one_line(tmp_path):
-    out, command = tmp_path / "run", [sys.executable, "-c", "from stouter.cli import main; main()"]
+    out, command = tmp_path / "run", COMMAND
     words = ["run", "tiny", "--out", str(out), "-p", "train.n_updates", "1000000", "-p", "train.checkpoint_every", "20"]
     process = subprocess.Popen([*command, *words], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True)

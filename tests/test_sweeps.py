@@ -3,12 +3,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import nbformat
 import pytest
-from conftest import ROOT, stouter
+from conftest import COMMAND, ROOT, stouter
 from stouter.experiment.studies import load_study, plan
 from stouter.experiment.sweep import state_of
 
@@ -17,7 +16,6 @@ STUDIES = {
     "62_overall": SMALL, "65_visualization": SMALL, "66_case_study": [*SMALL, "--notebook", "n_seeds=2", "--notebook", "n_updates=5"],
     **dict.fromkeys(("631_graph_ablation", "632_graph_variants", "633_fusion_variants", "64_diffusion_steps"), [*SMALL, "-p", "data.n_stations", "8"]),
 }
-COMMAND = [sys.executable, "-c", "from stouter.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")

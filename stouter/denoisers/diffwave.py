@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from .fusion import ConcatFusion
 from .hours import HourConv, as_hours, as_image
 from .stffm import StepEmbedding
-from .stunet import Guidance
+from .stunet import Guidance, check_fit
 
 # %% ../../nbs/535_diffwave.ipynb #dc987c0e
 def gate(
@@ -110,8 +110,7 @@ class DiffWave(Layers):
         guide: LayerGuide,  # of `prepare`
     ) -> Tensor:  # (S B, 1, L) what the objective asks for: the noise
         "Predict (Eq. 12). Raises `ValueError` if the guide is for other hours, or the samples are no multiple of its conditions."
-        if guide.n_hours != x_t.shape[-1] or len(x_t) % len(guide):
-            raise ValueError(f"{len(guide)} conditions of {guide.n_hours} hours do not fit {len(x_t)} samples of {x_t.shape[-1]} hours")
+        check_fit(guide, x_t)
         steps = F.linear(self.step(t), self.guide.weight).unflatten(0, (-1, len(guide)))      # (S, B, layers C)
         x, skips = F.relu(self.enter(x_t.transpose(1, 2))), 0.0                               # (S B, L, C)
         for layer, now, place in zip(self.layers, steps.chunk(len(self.layers), dim=-1), guide.layers):

@@ -51,12 +51,12 @@ class Drawn(Trained):
         "Scaled samples (S, B, L) of the trained method and of every reference for the test periods."
         path, n, name = self.folder / "samples.safetensors", self.config.evaluation.n_samples, NAMES[self.config.method]
         if not path.exists():
-            train, test = self.samples
-            alone = len(train.complete().condition.station.unique()) < 2              # one station has no neighbours to borrow from
+            seen, test = self.samples[0].complete(), self.samples[1]
+            alone = len(seen.condition.station.unique()) < 2              # one station has no neighbours to borrow from
             with self.progress(total=n * len(test), desc="sample", unit="period") as bar:
                 out = {name: self.generator.sample(test.condition, n, stream(self.seed, 30), on_batch=bar.update)}
             for k, (reference, method) in enumerate((REFERENCES if alone else ALL_REFERENCES).items()):
-                out[reference] = method().fit(train.complete()).sample(test.condition, n, stream(self.seed, 31 + k))
+                out[reference] = method().fit(seen).sample(test.condition, n, stream(self.seed, 31 + k))
             with replacing(path) as part:
                 save_file({k: v.float().contiguous() for k, v in out.items()}, part)
         stored = load_tensors(path)

@@ -15,7 +15,7 @@ from typing import TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .folder import hold_folder, write_json
+from .folder import differences, hold_folder, write_json
 from ..files import InputError, replacing
 from ..training.state import told
 
@@ -41,10 +41,8 @@ def claim_parts(
             stray.unlink()
         with told(mark):
             write_json(mark, request)
-    there = json.loads(mark.read_text())
-    differ = [f"{k}: {there.get(k)!r} there, {request.get(k)!r} here" for k in {**there, **request} if there.get(k) != request.get(k)]
-    if differ:
-        raise InputError(f"{folder} holds parts of another request ({'; '.join(differ)}); finish that one, choose another --out or delete the folder")
+    if differ := differences(json.loads(mark.read_text()), request):
+        raise InputError(f"{folder} holds parts of another request ({differ}); finish that one, choose another --out or delete the folder")
     return lock
 
 # %% ../../nbs/7051_parts.ipynb #e4413d5e

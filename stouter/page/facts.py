@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..experiment.folder import flat_fields, read_mark
-from ..experiment.stages import Experiment, open_run
+from ..experiment.stages import Experiment, check_finished, open_run
 from ..files import InputError
 from ..graphs.store import load_pretrained
 
@@ -43,8 +43,7 @@ def open_finished(
     "A run that was judged. Raises `FileNotFoundError` for a folder without a run, `InputError` for an unfinished one."
     folder = Path(folder)
     read_mark(folder)
-    if lacking := [name for name in NEEDED if not (folder / name).exists()]:
-        raise InputError(f"{folder}: this run is not finished (no {', '.join(lacking)}); finish it with: stouter run CONFIG --out {folder}")
+    check_finished(folder, NEEDED)
     return open_run(folder)
 
 # %% ../../nbs/7111_page_facts.ipynb #ad344e6f
