@@ -145,6 +145,7 @@ class DenoiserConfig(Config):
     fusion: Literal["concat", "weight", "gate", "cross", "decoupled"] = Field("concat", description="how the two embeddings are fused (Eq. 16, Table 6)")
     n_heads: int = Field(4, gt=0, description="attention heads")
     pooled: bool = Field(False, description="one mean embedding of the hours for the whole period (ablation)")
+    place_waves: int = Field(64, ge=0, description="sines of a station's embedding beside it; 0 as in the paper")
 
 
 class DiffusionConfig(Config):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.samples import Condition, Samples
+from ..denoisers.waves import PlaceWaves
 from ..diffusion.forward import Source
 from ..evaluation.metrics import crps
 from ..training.batches import batch_index, from_network, kindred_days, stream, to_network
@@ -35,19 +36,16 @@ class HourGuide(nn.Module):
         n_waves: int = 128,  # sines of the place
     ):
         super().__init__()
-        self.waves = nn.Linear(space_dim, n_waves)
-        self.place = nn.Sequential(nn.Linear(space_dim + n_waves, 2 * dim), nn.ELU(), nn.Linear(2 * dim, 2 * dim))
+        self.waves = PlaceWaves(space_dim, n_waves)
+        self.place = nn.Sequential(nn.Linear(self.waves.dim, 2 * dim), nn.ELU(), nn.Linear(2 * dim, 2 * dim))
         self.hour = nn.Linear(time_dim, dim)
-        nn.init.normal_(self.waves.weight)                            # about 1: embeddings have unit variance
-        nn.init.uniform_(self.waves.bias, 0, 2 * torch.pi)
 
     def forward(
         self,
         condition: Condition,  # of B periods
     ) -> Tensor:  # (B, d, L)
         "Each hour's features, scaled and shifted by the place."
-        space = condition.space
-        h = self.place(torch.cat([space, self.waves(space).sin()], dim=1))
+        h = self.place(self.waves(condition.space))
         scale, shift = h[:, None].chunk(2, dim=-1)                    # (B, 1, d) each
         return F.elu(self.hour(condition.time) * (1 + scale) + shift).transpose(1, 2)
 

@@ -16,6 +16,7 @@ from .fusion import ConcatFusion
 from .hours import HourConv, as_hours, as_image
 from .stffm import StepEmbedding
 from .stunet import Guidance, check_fit
+from .waves import PlaceWaves
 
 # %% ../../nbs/535_diffwave.ipynb #dc987c0e
 def gate(
@@ -80,10 +81,11 @@ class Layers(nn.Module):
         cycle: int = CYCLES["day"],  # c: dilations 1, 2, ..., 2^(c - 1), then again from 1
         fusion: Callable[[int, int, int], nn.Module] = ConcatFusion,  # a class of `FUSIONS`
         pooled: bool = False,  # True: one mean embedding of the hours for the whole period (ablation)
+        place_waves: int = 64,  # sines beside F_s; 0 as in the paper
     ):
         super().__init__()
-        self.pooled = pooled
-        self.fuse, self.step = fusion(space_dim, time_dim, 2 * width), StepEmbedding(2 * width)
+        self.pooled, self.place = pooled, PlaceWaves(space_dim, place_waves)
+        self.fuse, self.step = fusion(self.place.dim, time_dim, 2 * width), StepEmbedding(2 * width)
         self.guide = nn.Linear(2 * width, n_layers * width)
         self.enter = HourConv(1, width, taps=1)
         self.layers = nn.ModuleList(ResidualLayer(width, 2 ** (k % cycle)) for k in range(n_layers))
@@ -100,7 +102,7 @@ class DiffWave(Layers):
     ) -> LayerGuide:  # for `denoise`, any number of times
         "Everything that no step changes."
         time = condition.time.mean(1, keepdim=True) if self.pooled else condition.time
-        f_st = self.guide(self.fuse(condition.space[:, None], time)).unflatten(-1, (len(self.layers), -1))
+        f_st = self.guide(self.fuse(self.place(condition.space)[:, None], time)).unflatten(-1, (len(self.layers), -1))
         return LayerGuide(condition.time.shape[1], f_st.movedim(2, 0).contiguous())
 
     def denoise(

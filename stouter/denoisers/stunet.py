@@ -19,6 +19,7 @@ from .attention import LinearAttention, MultiHeadAttention
 from .fusion import ConcatFusion
 from .hours import Grow, HourConv, HourNorm
 from .stffm import STFFM, StepEmbedding, halve_hours
+from .waves import PlaceWaves
 
 # %% ../../nbs/534_stunet.ipynb #cf001388
 class Attend(nn.Module):
@@ -103,11 +104,13 @@ class Levels(nn.Module):
         fusion: Callable[[int, int, int], nn.Module] = ConcatFusion,  # a class of `FUSIONS`
         n_heads: int = 4,  # attention heads
         pooled: bool = False,  # True: one mean embedding of the hours for the whole period (ablation)
+        place_waves: int = 64,  # sines beside F_s; 0 as in the paper
     ):
         super().__init__()
+        self.place = PlaceWaves(space_dim, place_waves)
         sizes = [width * m for m in multipliers]
         steps = list(zip(sizes, sizes[1:]))     # (channels of a level, channels of the one below)
-        stffm = partial(STFFM, space_dim=space_dim, time_dim=time_dim, step_dim=2 * width, fusion=fusion)
+        stffm = partial(STFFM, space_dim=self.place.dim, time_dim=time_dim, step_dim=2 * width, fusion=fusion)
 
         def outer(a: int, b: int) -> OuterBlock:
             return OuterBlock(stffm, a, b, LinearAttention(b, n_heads))
@@ -169,7 +172,7 @@ class STUnet(Levels):
         condition: Guidance,  # where and when
     ) -> Guide:  # for `denoise`, any number of times
         "Everything that no step changes."
-        space, time = condition.space, condition.time
+        space, time = self.place(condition.space), condition.time
         times = [time.mean(1, keepdim=True) if self.pooled else time]
         for _ in self.shrinks:
             times.append(halve_hours(times[-1]))

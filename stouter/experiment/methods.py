@@ -49,14 +49,14 @@ def diffusion(
 def build_stouter(config: ExperimentConfig, space_dim: int, time_dim: int, length: int) -> DiffusionGenerator:
     "The diffusion with STUnet (section 5.3)."
     n = config.denoiser
-    return diffusion(config, STUnet(space_dim, time_dim, n.width, n.multipliers, FUSIONS[n.fusion], n.n_heads, n.pooled))
+    return diffusion(config, STUnet(space_dim, time_dim, n.width, n.multipliers, FUSIONS[n.fusion], n.n_heads, n.pooled, n.place_waves))
 
 
 def build_diffwave(config: ExperimentConfig, space_dim: int, time_dim: int, length: int) -> DiffusionGenerator:
     "The same diffusion with DiffWave, in its published size."
     n = config.denoiser
     cycle = CYCLES[config.data.period]
-    return diffusion(config, DiffWave(space_dim, time_dim, cycle=cycle, fusion=FUSIONS[n.fusion], pooled=n.pooled))
+    return diffusion(config, DiffWave(space_dim, time_dim, cycle=cycle, fusion=FUSIONS[n.fusion], pooled=n.pooled, place_waves=n.place_waves))
 
 # %% ../../nbs/7041_methods.ipynb #c4f69475
 def build_one_pass(kind: type, config: ExperimentConfig, space_dim: int, time_dim: int, length: int) -> OnePass:
