@@ -174,7 +174,7 @@ class TrainConfig(Config):
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema_decay: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights, reached from below")
     hidden_share: float = Field(0.0, ge=0, lt=1, description="share of training samples whose condition is hidden, for guidance; diffusion only")
-    lent_days: float = Field(0.5, ge=0, le=1, description="share of training samples shown under another day of their kind (working day, weekend)")
+    lent_days: float = Field(1.0, ge=0, le=1, description="share of training samples shown under another day of their kind (working day, weekend)")
     validate_every: int = Field(100, gt=0, description="updates between validations, where periods are held back for them")
     patience: int = Field(5, ge=0, description="validations without a better answer before training stops; 0 never stops")
     checkpoint_every: int = Field(500, gt=0, description="updates between checkpoints")

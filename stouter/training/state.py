@@ -35,7 +35,7 @@ class Recipe:
     clip: float = 1.0  # largest norm of the gradient
     ema_decay: float = 0.995
     hidden_share: float = 0.0  # share of samples whose condition is hidden
-    lent_days: float = 0.5  # share of samples shown under another day of their kind
+    lent_days: float = 1.0  # share of samples shown under another day of their kind
     validate_every: int = 100  # updates
     patience: int = 5  # validations without anything better before training stops; 0 never stops
     checkpoint_every: int = 500  # updates
