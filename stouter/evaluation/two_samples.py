@@ -136,9 +136,8 @@ class RealPairs(NamedTuple):
         x, g = self.days, generated[self.sample, self.station, self.day].astype(np.float64)
         found = {"mmd2": mmd2(x, g), "feature_distance": frechet(encode(x), encode(g))}
         both = day_features(np.concatenate([x, g]), np.tile(self.weekday, 2))
-        found["c2st_auc"] = classifier_auc(both, np.arange(len(both)) >= len(x), np.tile(self.station, 2), self.seed)
-        found["c2st_floor"] = self.floor
-        return {name: value for name, value in found.items() if np.isfinite(value)}
+        auc = classifier_auc(both, np.arange(len(both)) >= len(x), np.tile(self.station, 2), self.seed)
+        return {name: value for name, value in (found | {"c2st_auc": auc, "c2st_floor": self.floor}).items() if np.isfinite(value)}
 
 # %% ../../nbs/6153_two_samples.ipynb #2deb52be
 def two_samples(
