@@ -1,6 +1,8 @@
 """Realism of ten thousand stations, a month and sixteen samples: seconds of every part, and the peak of memory.
+With --methods M also M methods one by one against one `RealSide` for all of them.
 
-    python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--json]
+    python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--methods 0] [--json]
+    python benchmarks/realism.py --stations 60 --days 7 --methods 6
 """
 import argparse
 import json
@@ -9,7 +11,7 @@ import time
 
 import numpy as np
 from stouter.evaluation.memory import memory
-from stouter.evaluation.realism import as_days
+from stouter.evaluation.realism import RealSide, as_days, realism
 from stouter.evaluation.rhythm import rhythm
 from stouter.evaluation.space import space
 from stouter.evaluation.two_samples import two_samples
@@ -25,9 +27,22 @@ def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
+def compare(real: np.ndarray, methods: list, clock: np.ndarray, train: np.ndarray, places: np.ndarray) -> dict[str, float]:
+    "Seconds of several methods, each with a real side of its own and all with one; the numbers must be the same."
+    begin = time.perf_counter()
+    alone = [realism(real, generated, clock, train, places) for generated in methods]
+    middle = time.perf_counter()
+    side = RealSide(real, clock, train, places, len(methods[0]))
+    together = [side.row(generated) for generated in methods]
+    end = time.perf_counter()
+    if alone != together:
+        raise AssertionError("one real side for all methods changed a number")
+    return {"one by one, s": middle - begin, "one real side for all, s": end - middle, "ratio": (middle - begin) / (end - middle)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in {"stations": 10_000, "days": 31, "samples": 16}.items():
+    for name, value in {"stations": 10_000, "days": 31, "samples": 16, "methods": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -49,6 +64,8 @@ def main() -> None:
         part()
         found["seconds"][name] = round(time.perf_counter() - begin, 1)
     found["seconds"]["all"] = round(sum(found["seconds"].values()), 1)
+    if args.methods:
+        found["methods"] = compare(real, [days(rng, generated.shape[:-1]) for _ in range(args.methods)], clock, train, places)
     found["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     if args.json:
         print(json.dumps(found))
@@ -56,6 +73,8 @@ def main() -> None:
     print(f"{args.stations} stations x {args.days} days x {args.samples} samples, peak {found['peak_gib']} GiB")
     for name, seconds in found["seconds"].items():
         print(f"  {name:12} {seconds:7.1f} s")
+    for name, value in found.get("methods", {}).items():
+        print(f"  {name:28} {value:7.2f}")
 
 
 if __name__ == "__main__":

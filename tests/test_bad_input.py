@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 
+import pandas as pd
 import pytest
 from conftest import stouter
 
@@ -51,6 +52,19 @@ def test_missing_files(tmp_path, city):
     refused("run", tmp_path / "none.yaml", says=["none.yaml", "demo"])
     refused("generate", tmp_path, "--days", "2013-11-01", "--out", tmp_path / "x.parquet", says=["no run in", "stouter run"])
     refused("evaluate", "--real", tmp_path / "a.nc", "--generated", tmp_path / "b.parquet", says=["a.nc"])
+
+
+def test_evaluate_says_which_station_has_no_place(tmp_path):
+    hours = pd.date_range("2013-11-01", periods=48, freq="h", tz="Europe/Rome")
+    rows = pd.concat([pd.DataFrame({"station": s, "time": hours, "service": "sms", "value": range(48)}) for s in (1, 2)])
+    rows.to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "places.csv").write_text("id,lon,lat\n1,9.1,45.4\n")
+    files = ("evaluate", "--real", tmp_path / "a.parquet", "--generated", tmp_path / "a.parquet")
+    refused(*files, "--places", tmp_path / "places.csv", says=["station 2 has no position"])
+    refused(*files, "--places", tmp_path / "none.csv", says=["none.csv"])
+    rows.assign(lon=9.1, lat=145.4).to_parquet(tmp_path / "a.parquet")
+    refused(*files, says=["a.parquet", "145.4"])
+    refused(*files, "--out", tmp_path / "judged.csv", says=["--out", ".json"])
 
 
 def test_few_bad_lines_are_counted_and_many_are_fatal(tmp_path, city):

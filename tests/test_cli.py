@@ -45,7 +45,9 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     assert str(frame.time.dt.tz) == "Europe/Rome" and set(frame.service) == {"internet"} and frame.value.min() >= 0
     assert frame.time.min() == pd.Timestamp("2013-11-08", tz="Europe/Rome")
     judged = stouter("evaluate", "--real", out / "traffic.nc", "--generated", table, "--out", tmp_path / "metrics.json")
-    assert "generated" in judged.stdout and json.loads((tmp_path / "metrics.json").read_text())["generated"]["mae"] > 0
+    row = json.loads((tmp_path / "metrics.json").read_text())["methods"]["generated"]
+    assert "generated" in judged.stdout and row["mae"] > 0 and 0.5 < row["c2st_auc"] <= 1 and row["moran_levels"] > 0
+    assert set(pd.read_parquet(tmp_path / "metrics.parquet").metric) == set(row)
 
 
 def test_simulate_then_ingest(tmp_path):

@@ -8,9 +8,11 @@ from libpysal.weights import KNN, WSP
 from scipy.stats import pearsonr
 from stouter.data.stations import earth_centred
 from stouter.evaluation.forecast import Windows, case_study, errors, seasonal_naive, train_forecaster
-from stouter.evaluation.realism import DIRECTIONS, realism
-from stouter.evaluation.rhythm import mean_acf
-from stouter.evaluation.space import correlation_curve, distance_bins, morans_i, nearest_weights
+from stouter.evaluation.memory import memory
+from stouter.evaluation.realism import DIRECTIONS, RealSide, realism
+from stouter.evaluation.rhythm import mean_acf, rhythm
+from stouter.evaluation.space import correlation_curve, distance_bins, morans_i, nearest_weights, space
+from stouter.evaluation.two_samples import two_samples
 from stouter.patterns import autocorrelation
 
 N, D = 40, 14
@@ -36,6 +38,17 @@ def test_every_metric_has_a_direction_and_is_found(city):
 def test_same_seed_same_numbers(city):
     assert realism(**city, seed=3, n_days=200) == realism(**city, seed=3, n_days=200)
     assert realism(**city, seed=3, n_days=200)["mmd2"] != realism(**city, seed=4, n_days=200)["mmd2"]
+
+
+def test_one_real_side_for_all_methods_changes_no_number(city):
+    real, clock, past = city["real"], city["hour_of_week"], city["train"]
+    methods = [city["generated"], city["generated"][::-1] ** 2, np.broadcast_to(past.mean(1, keepdims=True), city["generated"].shape)]
+    side = RealSide(real, clock, past, city["positions"], n_samples=4, seed=3, n_days=200)
+    for generated in methods:
+        draw = [np.random.default_rng([3, group]) for group in range(3)]
+        alone = rhythm(real, generated, clock) | space(real, generated, clock, city["positions"], draw[0])
+        alone |= two_samples(real, generated, clock, draw[1], 200) | memory(real, generated, clock, past, draw[2], 100)
+        assert side.row(generated) == alone == realism(**{**city, "generated": generated}, seed=3, n_days=200)
 
 
 def test_order_of_stations_does_not_matter(city):

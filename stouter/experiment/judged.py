@@ -18,8 +18,8 @@ from ..data.blocks import spatial_blocks
 from ..data.samples import StationScaler
 from ..evaluation.metrics import mae, rmse, score
 from ..evaluation.proper_scores import crps
-from ..evaluation.real_against_real import floor_and_ceiling
-from ..evaluation.realism import realism
+from ..evaluation.real_against_real import floor_and_ceiling, n_others
+from ..evaluation.realism import LEAST_DAYS, RealSide, n_whole_days
 from .machine import load_tensors
 from .methods import NAMES, Trained
 from ..files import InputError, replacing
@@ -71,26 +71,31 @@ class Judged(Drawn):
         "Real days in the place of generated ones; empty where a kind of day is there only once."
         train, test = self.samples
         kind = torch.cat([2 * s.condition.station + s.condition.weekend.long() for s in (train, test)]).numpy()
-        days = torch.cat([train.x, test.x]).numpy()
-        try:
-            return floor_and_ceiling(days, kind, np.arange(len(train), len(days)), generator=np.random.default_rng([self.seed, 40]))
-        except ValueError:
+        days, judged = torch.cat([train.x, test.x]).numpy(), np.arange(len(train), len(train) + len(test))
+        if n_others(days, kind, judged).min() < 1:
             return {}
+        row = lambda real, x: {**score(real, x), **self.realism_of(x, memorised=False)}
+        return floor_and_ceiling(days, kind, judged, generator=np.random.default_rng([self.seed, 40]), judge=row)
+
+    @cached_property
+    def real_side(self) -> RealSide | None:
+        "The real test periods, as realism asks for them; nothing where too few whole days are left."
+        (train, test), judged = self.samples, self.split.test
+        shape = (len(judged), -1, test.x.shape[1])
+        if n_whole_days(test.x.numpy()) < LEAST_DAYS:
+            return None
+        seen = train.x.numpy().reshape(shape) if self.config.data.protocol == "new_days" else None    # nothing of new stations could be remembered
+        places = self.traffic.stations.iloc[judged][["lon", "lat"]].to_numpy()
+        return RealSide(test.x.numpy().reshape(shape), self.periods[1].hour_of_week, seen, places, self.config.evaluation.n_samples, self.seed)
 
     def realism_of(
         self,
         generated: np.ndarray,  # (S, B, L) scaled, for the test periods
+        memorised: bool = True,  # whether to ask for copies and members
     ) -> dict[str, float]:  # metric -> value
         "Realism of one method's samples; empty where there are too few whole days to ask."
-        (train, test), judged = self.samples, self.split.test
-        week, shape = self.periods[1].hour_of_week, (len(judged), -1, test.x.shape[1])
-        places = self.traffic.stations.iloc[judged][["lon", "lat"]].to_numpy()
-        seen = train if self.config.data.protocol == "new_days" else test     # of new stations nothing was seen that could be remembered
-        try:
-            row = realism(test.x.numpy().reshape(shape), generated.reshape(len(generated), *shape), week, seen.x.numpy().reshape(shape), places, self.seed)
-        except ValueError:
-            return {}
-        return row if seen is train else {name: value for name, value in row.items() if name not in ("nearest_ratio", "membership_auc")}
+        side = self.real_side
+        return {} if side is None else side.row(generated.reshape(len(generated), *side.given[0].shape), memorised)
 
 # %% ../../nbs/7042_judged.ipynb #13844357
 class Guessed(Judged):
