@@ -178,6 +178,7 @@ class TrainConfig(Config):
     validate_every: int = Field(100, gt=0, description="updates between validations, where periods are held back for them")
     patience: int = Field(5, ge=0, description="validations without a better answer before training stops; 0 never stops")
     checkpoint_every: int = Field(500, gt=0, description="updates between checkpoints")
+    tensorboard: bool = Field(False, description="whether the folder of the run gets files for TensorBoard; needs the package tensorboard")
 
 
 class EvaluationConfig(Config):

@@ -80,7 +80,7 @@ def build_method(
 
 # %% ../../nbs/7041_methods.ipynb #36bf0a9a
 class Trained(Sampled):
-    "Training. Files: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `weights.safetensors`."
+    "Training. Files: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `weights.safetensors`, on demand `tensorboard`."
 
     @cached_property
     def generator(self) -> object:
