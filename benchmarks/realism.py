@@ -1,13 +1,13 @@
 """Realism of ten thousand stations, a month and sixteen samples: seconds of every part, and the peak of memory.
 
-    python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--json]
+    python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--json | --write]
 """
 import argparse
-import json
 import resource
 import time
 
 import numpy as np
+from kept import finish
 from stouter.evaluation.memory import memory
 from stouter.evaluation.realism import as_days
 from stouter.evaluation.rhythm import rhythm
@@ -25,12 +25,7 @@ def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in {"stations": 10_000, "days": 31, "samples": 16}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> dict:
     rng = np.random.default_rng(0)
     real, train = days(rng, (args.stations, args.days)), days(rng, (args.stations, args.days))
     generated = days(rng, (args.samples, args.stations, args.days))
@@ -50,13 +45,17 @@ def main() -> None:
         found["seconds"][name] = round(time.perf_counter() - begin, 1)
     found["seconds"]["all"] = round(sum(found["seconds"].values()), 1)
     found["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    if args.json:
-        print(json.dumps(found))
-        return
-    print(f"{args.stations} stations x {args.days} days x {args.samples} samples, peak {found['peak_gib']} GiB")
+    return found
+
+
+def show(found: dict) -> None:
+    print(f"{found['stations']} stations x {found['days']} days x {found['samples']} samples, peak {found['peak_gib']} GiB")
     for name, seconds in found["seconds"].items():
         print(f"  {name:12} {seconds:7.1f} s")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in {"stations": 10_000, "days": 31, "samples": 16}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    finish(parser, __file__, measure, show)
