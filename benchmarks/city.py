@@ -3,7 +3,7 @@
 Every case runs in a process of its own, so that the peak belongs to it. A small city is written whole; of a large one the map and the first hours of one day,
 which is what memory depends on: `--hours 24` writes the whole day (100,000 stations: some 2 GB, a million: some 20 GB).
 
-    OMP_NUM_THREADS=1 python benchmarks/city.py [--json] [--large 100000] [--hours 2]
+    OMP_NUM_THREADS=1 python benchmarks/city.py [--large 100000] [--hours 2] [--json | --write]
 """
 import argparse
 import json
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from kept import finish
 
 
 def count_lines(path: Path) -> int:
@@ -75,38 +76,36 @@ def smooth_growth() -> dict:
 CASES = {"city": write_city, "hours": write_hours}
 
 
-def measure(kind: str, *numbers: int) -> dict:
+def fresh_process(kind: str, *numbers: int) -> dict:
     "Run one case in a fresh process."
     done = subprocess.run([sys.executable, __file__, "--case", kind, *map(str, numbers)], capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--large", type=int, default=100_000, help="stations of the largest case")
-    parser.add_argument("--hours", type=int, default=2, help="hours of its day that are written")
-    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
+def measure(chosen: argparse.Namespace) -> dict:
     if chosen.case:
         kind, *numbers = chosen.case
         result = CASES[kind](*map(int, numbers))
         result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(result))
-        return
+        sys.exit()
     cases = {"100 stations, 28 days": ("city", 100, 28), "100 stations, 84 days": ("city", 100, 84), "10,000 stations, 1 day": ("city", 10_000, 1),
              f"{chosen.large:,} stations, {chosen.hours} h": ("hours", chosen.large, chosen.hours)}
-    table = {name: measure(*case) for name, case in cases.items()}
+    table = {name: fresh_process(*case) for name, case in cases.items()}
     for row in table.values():
         row["rows_per_second"] = row["rows"] / row["seconds"]
         row["rows_per_cpu_second"] = row["rows"] / row["cpu_seconds"]
-    result = {"cases": table, "maps": smooth_growth()}
-    if chosen.json:
-        print(json.dumps(result, indent=1))
-    else:
-        print(pd.DataFrame(table).T.round(1).to_string())
-        print("maps of ten times as many cells take", np.round(result["maps"]["ratio"], 1), "times as long")
+    return {"cases": table, "maps": smooth_growth()}
+
+
+def show(result: dict) -> None:
+    print(pd.DataFrame(result["cases"]).T.round(1).to_string())
+    print("maps of ten times as many cells take", np.round(result["maps"]["ratio"], 1), "times as long")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--large", type=int, default=100_000, help="stations of the largest case")
+    parser.add_argument("--hours", type=int, default=2, help="hours of its day that are written")
+    parser.add_argument("--case", nargs=3, help=argparse.SUPPRESS)
+    finish(parser, __file__, measure, show)

@@ -1,13 +1,12 @@
 """What a whole city's evaluation costs: seconds of `score` and of each of its parts, and the peak of memory.
 
-    OMP_NUM_THREADS=1 python benchmarks/evaluation.py --json
+    OMP_NUM_THREADS=1 python benchmarks/evaluation.py [--json | --write]
 
 The samples are a memory map of single precision in a temporary folder, made block by block: 10,000 stations x 31 days x 16 samples by
 default, half a gigabyte. `seconds` is one call of `score`, `parts` the same work asked one part at a time (each reads the map again, and
 losses that need sorted samples sort them again, which is what the one pass saves). `peak_gib` is the peak resident memory of the process.
 """
 import argparse
-import json
 import platform
 import resource
 import tempfile
@@ -15,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from kept import finish
 from stouter.evaluation.blocks import block_means
 from stouter.evaluation.marginal import pool
 from stouter.evaluation.metrics import LOSSES, score
@@ -56,6 +56,12 @@ def measure(args):
             "parts": parts, "metrics": metrics}
 
 
+def show(result):
+    print(f"{result['stations']} stations x {result['days']} days x {result['samples']} samples: {result['seconds']:.1f} s, peak {result['peak_gib']:.2f} GiB")
+    for name, value in result["parts"].items():
+        print(f"{name:16} {value:.2f} s")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stations", type=int, default=10_000)
@@ -63,12 +69,4 @@ if __name__ == "__main__":
     parser.add_argument("--length", type=int, choices=(24, 168), default=24)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--missing", type=float, default=0.01, help="share of real hours that are missing")
-    parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
-    args = parser.parse_args()
-    result = measure(args)
-    if args.json:
-        print(json.dumps(result))
-    else:
-        print(f"{result['seconds']:.1f} s, peak {result['peak_gib']:.2f} GiB")
-        for name, value in result["parts"].items():
-            print(f"{name:16} {value:.2f} s")
+    finish(parser, __file__, measure, show)

@@ -4,8 +4,8 @@ Graphs: random stations at a constant density, each size in a process of its own
 the processor time divided by n log n, relative to the smallest size. The same process then pretrains GCN for one epoch, in pieces if the graph is large. Epochs: every encoder on a grid of Milan's size (10,000 squares, 577,776
 edges), median of several; `edge list` is the same epoch with PyTorch Geometric's own networks. Ratios are within one run.
 
-    OMP_NUM_THREADS=1 python benchmarks/graphs.py             # the table that stands in graphs.md
-    OMP_NUM_THREADS=1 python benchmarks/graphs.py --sizes 10000 100000 --json
+    OMP_NUM_THREADS=1 python benchmarks/graphs.py
+    OMP_NUM_THREADS=1 python benchmarks/graphs.py --sizes 10000 100000 [--json | --write]
 """
 import argparse
 import json
@@ -20,6 +20,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
+from kept import finish
 
 from stouter.graphs.encoders import ENCODERS
 from stouter.graphs.graphmae import MAX_EDGES, GraphMAE, one_epoch, pretrain
@@ -86,30 +87,32 @@ def epochs(repeats: int) -> list[dict]:
     return [{**row, "of_gin": row["ms"] / gin, "of_edge_list": row["ms"] / row["edge_list_ms"]} for row in rows]
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--degree", type=float, default=10.0, help="mean number of neighbours")
-    parser.add_argument("--dense", type=float, default=57.8, help="mean number of neighbours of one more graph of the largest size; 0: none")
-    parser.add_argument("--repeats", type=int, default=7, help="epochs measured")
-    parser.add_argument("--build", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--json", action="store_true")
-    words = parser.parse_args()
+def measure(words: argparse.Namespace) -> dict:
     if words.build:
         print(json.dumps(build(words.build, words.degree)))
         sys.exit()
     graphs = grow(words.sizes, words.degree)
     if words.dense:
         graphs += [{**row, "per_n_log_n": None} for row in grow(words.sizes[-1:], words.dense)]     # another density, another curve
-    result = {"threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__, "graphs": graphs, "epochs": epochs(words.repeats)}
-    if words.json:
-        print(json.dumps(result, indent=1))
-        sys.exit()
+    return {"threads": torch.get_num_threads(), "machine": platform.machine(), "torch": torch.__version__, "graphs": graphs, "epochs": epochs(words.repeats)}
+
+
+def show(result: dict) -> None:
     names = {"stations": "stations", "directed_edges": "directed edges", "mean_degree": "mean degree", "isolated": "isolated", "seconds": "s",
              "cpu_seconds": "CPU s", "peak_gib": "peak GiB", "per_n_log_n": "per n log n", "pieces": "pieces", "epoch_cpu_seconds": "pretraining, one epoch and embedding, CPU s", "epoch_peak_gib": "its peak GiB"}
     whole = {"stations", "directed_edges", "isolated", "pieces"}
-    table = pd.DataFrame([{names[k]: "" if row[k] is None else f"{row[k]:,}" if k in whole else f"{row[k]:.2f}" for k in names} for row in graphs])
+    table = pd.DataFrame([{names[k]: "" if row[k] is None else f"{row[k]:,}" if k in whole else f"{row[k]:.2f}" for k in names} for row in result["graphs"]])
     print(f"{result['threads']} thread(s), {result['machine']}, torch {result['torch']}\n")
     print(table.to_markdown(index=False, disable_numparse=True, colalign=["right"] * len(names)))
     names = {"encoder": "encoder", "ms": "ms per epoch", "edge_list_ms": "edge list, ms", "of_gin": "of GIN", "of_edge_list": "of edge list"}
     print("\n" + pd.DataFrame(result["epochs"])[list(names)].rename(columns=names).to_markdown(index=False, floatfmt=",.2f"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--degree", type=float, default=10.0, help="mean number of neighbours")
+    parser.add_argument("--dense", type=float, default=57.8, help="mean number of neighbours of one more graph of the largest size, as dense as Milan's; 0: none")
+    parser.add_argument("--repeats", type=int, default=7, help="epochs measured")
+    parser.add_argument("--build", type=int, help=argparse.SUPPRESS)
+    finish(parser, __file__, measure, show)

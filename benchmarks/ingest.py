@@ -4,7 +4,7 @@ One invented day: ingest against the bare scan of the same engine, plain and pac
 time and peak memory of a fresh process each, and of a second run over the tables kept. Ratios are within one run.
 
     python benchmarks/ingest.py                       # five million lines a day, eight days: 3 GB of disk for a while
-    python benchmarks/ingest.py --rows 200000 --days 4 --json
+    python benchmarks/ingest.py --rows 200000 --days 4 [--json | --write]
 """
 import argparse
 import gzip
@@ -20,6 +20,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+from kept import finish
 
 from stouter.data.cdr import ingest_cdr
 from stouter.data.labels import SERVICES
@@ -81,16 +82,9 @@ def fresh_process(files, keep):
     return json.loads(done.stdout)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=5_000_000, help="lines of a day")
-    parser.add_argument("--days", type=int, default=8, help="most days in one ingest")
-    parser.add_argument("--repeats", type=int, default=3, help="turns of the one day")
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
-    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+def measure(options):
     if options.child:
-        return one_ingest([Path(file) for file in options.child[1:]], Path(options.child[0]))
+        sys.exit(one_ingest([Path(file) for file in options.child[1:]], Path(options.child[0])))
     folder = Path(tempfile.mkdtemp(prefix="bench-ingest-"))
     try:
         files = [folder / f"day{day}.txt" for day in range(options.days)]
@@ -112,12 +106,21 @@ def main():
         result["kept_bytes_of_a_day"] = sum(file.stat().st_size for file in (folder / "kept1").iterdir())
     finally:
         shutil.rmtree(folder)
-    if options.json:
-        return print(json.dumps(result, indent=1))
+    return result
+
+
+def show(result):
+    last = max(result["days"])
+    print(f"{result['rows']:,} lines, {result['bytes'] / 1e6:.0f} MB a day; scan parses every column, count none; speed_of_scan is scan over ingest")
     print(pd.DataFrame({kind: result[kind] for kind in ("plain", "gzip", "zstd")}).to_string())
-    print(pd.DataFrame({**result["days"], f"{counts[-1]} again": result["second_run"]}).T.to_string())
-    print(f"time per day, {counts[-1]} days against one: {result['time_per_day_ratio']} (CPU {result['cpu_per_day_ratio']}); kept tables: {result['kept_bytes_of_a_day'] / 1e6:.1f} MB a day")
+    print(pd.DataFrame({**result["days"], f"{last} again": result["second_run"]}).T.to_string())
+    print(f"time per day, {last} days against one: {result['time_per_day_ratio']} (CPU {result['cpu_per_day_ratio']}); kept tables: {result['kept_bytes_of_a_day'] / 1e6:.1f} MB a day")
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=5_000_000, help="lines of a day")
+    parser.add_argument("--days", type=int, default=8, help="most days in one ingest")
+    parser.add_argument("--repeats", type=int, default=3, help="turns of the one day")
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    finish(parser, __file__, measure, show)

@@ -3,14 +3,14 @@ import argparse
 import contextlib
 import io
 import json
+import os
 import platform
 import re
 import sys
 from collections.abc import Callable
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 RESULTS = Path(__file__).with_name("results.md")
 
@@ -23,7 +23,8 @@ def show_fields(result: dict) -> None:
 def command() -> str:
     "The command line, without folders of this machine."
     words = [Path(sys.argv[0]).name, *(Path(w).name if "/" in w else w for w in sys.argv[1:] if w != "--write")]
-    return " ".join(["python", f"benchmarks/{words[0]}", *words[1:]])
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return " ".join([*([f"OMP_NUM_THREADS={threads}"] if threads else []), "python", f"benchmarks/{words[0]}", *words[1:]])
 
 
 def rewrite(text: str, script: str, body: str) -> str:
@@ -50,6 +51,6 @@ def finish(parser: argparse.ArgumentParser, script: str, measure: Callable, show
     print(said.getvalue(), end="")
     if args.write:
         script = Path(script).name
-        about = f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}."
-        body = f"## `{command()}`\n\n{about}\n\n```\n{said.getvalue()}```\n"
+        about = f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {version('torch')}."
+        body = f"## `{command()}`\n\n{parser.description.splitlines()[0]} {about}\n\n```\n{said.getvalue()}```\n"
         RESULTS.write_text(rewrite(RESULTS.read_text(), script, body))

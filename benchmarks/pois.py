@@ -1,15 +1,17 @@
-"How long do a million places over ten thousand cells take? `python benchmarks/pois.py [--json]`"
-import json
+"""How long do a million places over ten thousand cells take?
+
+    OMP_NUM_THREADS=1 python benchmarks/pois.py [--places 1000000] [--cells 10000] [--json | --write]
+"""
+import argparse
 import resource
 import tempfile
 import time
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import shapely
-import typer
+from kept import finish
 
 from stouter.data.categories import POI_CATEGORIES
 from stouter.data.pois import count_pois, read_pois
@@ -39,11 +41,7 @@ def clocked(work) -> tuple[object, float, float]:
     return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
-def main(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
-    places: int = 1_000_000,
-    cells: int = 10_000,
-) -> None:
+def measure(places: int, cells: int) -> dict:
     "Count by each definition, read from a file, and beside it the plain arithmetic that a perfect grid would allow."
     stations, pois = city(cells, places)
     rows = {}
@@ -58,16 +56,19 @@ def main(
     np.testing.assert_allclose(again[["lon", "lat"]], pois[["lon", "lat"]])
     base = rows["two-dimensional histogram"][1]
     table = pd.DataFrame([{"work": work, "wall_s": wall, "cpu_s": cpu, "times_the_histogram": cpu / base} for work, (wall, cpu) in rows.items()])
-    result = {
+    return {
         "places": places, "cells": cells, "rows": table.to_dict("records"), "outside": {name: count.attrs["outside"] for name, count in counts.items()},
         "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    if as_json:
-        typer.echo(json.dumps(result, indent=1))
-        return
-    typer.echo(table.round(2).to_string(index=False))
-    typer.echo(f"outside every station: {result['outside']}; peak memory {result['peak_MiB']:.0f} MiB")
+
+
+def show(result: dict) -> None:
+    print(pd.DataFrame(result["rows"]).round(2).to_string(index=False))
+    print(f"outside every station: {result['outside']}; peak memory {result['peak_MiB']:.0f} MiB")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--places", type=int, default=1_000_000)
+    parser.add_argument("--cells", type=int, default=10_000, help="a square number")
+    finish(parser, __file__, lambda a: measure(a.places, a.cells), show)

@@ -1,15 +1,15 @@
 """Realism of ten thousand stations, a month and sixteen samples: seconds of every part, and the peak of memory.
 With --methods M also M methods one by one against one `RealSide` for all of them.
 
-    python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--methods 0] [--json]
+    python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--methods 0] [--json | --write]
     python benchmarks/realism.py --stations 60 --days 7 --methods 6
 """
 import argparse
-import json
 import resource
 import time
 
 import numpy as np
+from kept import finish
 from stouter.evaluation.memory import memory
 from stouter.evaluation.realism import RealSide, as_days, realism
 from stouter.evaluation.rhythm import rhythm
@@ -40,12 +40,7 @@ def compare(real: np.ndarray, methods: list, clock: np.ndarray, train: np.ndarra
     return {"one by one, s": middle - begin, "one real side for all, s": end - middle, "ratio": (middle - begin) / (end - middle)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in {"stations": 10_000, "days": 31, "samples": 16, "methods": 0}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
+def measure(args: argparse.Namespace) -> dict:
     rng = np.random.default_rng(0)
     real, train = days(rng, (args.stations, args.days)), days(rng, (args.stations, args.days))
     generated = days(rng, (args.samples, args.stations, args.days))
@@ -67,10 +62,11 @@ def main() -> None:
     if args.methods:
         found["methods"] = compare(real, [days(rng, generated.shape[:-1]) for _ in range(args.methods)], clock, train, places)
     found["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    if args.json:
-        print(json.dumps(found))
-        return
-    print(f"{args.stations} stations x {args.days} days x {args.samples} samples, peak {found['peak_gib']} GiB")
+    return found
+
+
+def show(found: dict) -> None:
+    print(f"{found['stations']} stations x {found['days']} days x {found['samples']} samples, peak {found['peak_gib']} GiB")
     for name, seconds in found["seconds"].items():
         print(f"  {name:12} {seconds:7.1f} s")
     for name, value in found.get("methods", {}).items():
@@ -78,4 +74,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, value in {"stations": 10_000, "days": 31, "samples": 16, "methods": 0}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    finish(parser, __file__, measure, show)

@@ -4,10 +4,9 @@
 system has cached) and cold (the file's pages are dropped before every batch, where the system lets us), next to xarray's own indexing.
 
     python benchmarks/traffic.py
-    python benchmarks/traffic.py --cells 1000 --json
+    python benchmarks/traffic.py --cells 1000 [--json | --write]
 """
 import argparse
-import json
 import mmap
 import os
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xarray as xr
+from kept import finish
 
 from stouter.data.coverage import PAPER
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
@@ -53,13 +53,7 @@ def drop_pages(path):
     os.close(descriptor)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=10_000)
-    parser.add_argument("--batch", type=int, default=256, help="station-days of a batch")
-    parser.add_argument("--turns", type=int, default=50)
-    parser.add_argument("--json", action="store_true", help="print JSON alone")
-    options = parser.parse_args()
+def measure(options):
     folder = Path(tempfile.mkdtemp(prefix="bench-traffic-"))
     try:
         path, rng = folder / "city.nc", np.random.default_rng(1)
@@ -84,9 +78,12 @@ def main():
             result["xarray_batch_ms"] = 1e3 * seconds(by_xarray, 3)
     finally:
         shutil.rmtree(folder)
-    result = {name: round(value, 3) for name, value in result.items()}
-    print(json.dumps(result, indent=1) if options.json else pd.Series(result).to_string())
+    return {name: round(value, 3) for name, value in result.items()}
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=10_000)
+    parser.add_argument("--batch", type=int, default=256, help="station-days of a batch")
+    parser.add_argument("--turns", type=int, default=50)
+    finish(parser, __file__, measure)

@@ -157,6 +157,7 @@ class DiffusionConfig(Config):
     sampler: Literal["ddpm", "ddim", "dpm"] = Field("dpm", description="how the chain is walked back")
     n_sampling_steps: int = Field(6, gt=0, description="steps of the sampler, at most n_steps")
     guidance: float = Field(1.0, ge=0, description="how strongly the condition is obeyed; 1 as trained, others need train.hidden_share")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="numbers of the network while it generates; bfloat16 is faster where the processor has it")
 
     @model_validator(mode="after")
     def consistent(self) -> "DiffusionConfig":
@@ -178,6 +179,7 @@ class TrainConfig(Config):
     validate_every: int = Field(100, gt=0, description="updates between validations, where periods are held back for them")
     patience: int = Field(5, ge=0, description="validations without a better answer before training stops; 0 never stops")
     checkpoint_every: int = Field(500, gt=0, description="updates between checkpoints")
+    tensorboard: bool = Field(False, description="whether the folder of the run gets files for TensorBoard; needs the package tensorboard")
 
 
 class EvaluationConfig(Config):
@@ -203,4 +205,10 @@ class ExperimentConfig(Config):
             raise ValueError(f"diffusion.guidance {self.diffusion.guidance} needs a network that was trained without its condition too; set train.hidden_share")
         if self.train.hidden_share and self.method in ("vae", "tcn_gan"):
             raise ValueError(f"train.hidden_share is for diffusion methods; {self.method} has no guidance")
+        return self
+
+    @model_validator(mode="after")
+    def precise_where_it_serves(self) -> "ExperimentConfig":
+        if self.diffusion.precision != "float32" and self.method in ("vae", "tcn_gan"):
+            raise ValueError(f"diffusion.precision is for diffusion methods; {self.method} generates in one pass of float32")
         return self

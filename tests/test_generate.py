@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import stouter
 from stouter.experiment.generate import generate
 from stouter.experiment.parts import folder_of
@@ -99,6 +100,26 @@ class Stopped(Exception):
 
 def stop(*_):
     raise Stopped
+
+
+def test_half_the_bits_resume_to_the_same_bytes_and_stay_near(tiny_run, tmp_path, monkeypatch):
+    run = shutil.copytree(tiny_run[0], tmp_path / "run")
+    mark = yaml.safe_load((run / "run.yaml").read_text())
+    mark["config"]["diffusion"]["precision"] = "bfloat16"
+    (run / "run.yaml").write_text(yaml.safe_dump(mark))
+    tables = {name: tmp_path / f"{name}.parquet" for name in ("single", "half", "resumed")}
+    for name, folder in {"single": tiny_run[0], "half": run}.items():
+        make(folder, tables[name], FIRST + pd.Timedelta(days=9))
+    with monkeypatch.context() as m, pytest.raises(Stopped):
+        m.setattr("stouter.experiment.generate.join_parts", stop)
+        make(run, tables["resumed"], FIRST + pd.Timedelta(days=9))
+    for name in parts_of(tables["resumed"])[1::2]:
+        (folder_of(tables["resumed"]) / name).unlink()
+    make(run, tables["resumed"], FIRST + pd.Timedelta(days=9))
+    assert tables["resumed"].read_bytes() == tables["half"].read_bytes()
+    single, half = (pd.read_parquet(tables[name]).value for name in ("single", "half"))
+    assert 0 < (half - single).abs().median() < 0.02 * single.std()
+    assert half.mean() == pytest.approx(single.mean(), rel=0.005) and half.std() == pytest.approx(single.std(), rel=0.005)
 
 
 def test_a_full_disk_keeps_the_parts(tiny_run, tmp_path, undisturbed):

@@ -51,7 +51,7 @@ def opened(chromium, path, width):
 
 
 def with_gaps(source, copy):
-    "The same run, one of whose stations lost a day of its test traffic and another all of it; in a unit that tries to be HTML."
+    "The same run, one of whose stations lost a day of its test traffic and another all of it; in a unit and from a file that try to be HTML."
     shutil.copytree(source, copy)
     traffic = open_traffic(copy / "traffic.nc")
     volume = traffic.dataset["volume"].values.copy()
@@ -62,6 +62,9 @@ def with_gaps(source, copy):
     mark = yaml.safe_load((copy / "run.yaml").read_text())
     mark["config"]["data"]["coverage"] = 0.5
     (copy / "run.yaml").write_text(yaml.safe_dump(mark))
+    record = json.loads((copy / "provenance.json").read_text())
+    record["inputs"] = {"raw/<b>day</b>.txt": {"bytes": 1234, "sha256": "5" * 64}}
+    (copy / "provenance.json").write_text(json.dumps(record))
     return copy
 
 
@@ -94,6 +97,7 @@ def test_nothing_is_loaded_from_outside(page_file):
     ours = text.replace(get_plotlyjs(), "")
     assert len(ours) < 300_000 and not re.search(r"https?:|@import|url\(", ours)
     assert "default-src 'none'" in ours and "&lt;b&gt;calls&lt;/b&gt;" in ours
+    assert ours.count("Input files (1)") == 1 and "raw/&lt;b&gt;day&lt;/b&gt;.txt" in ours and f"1,234 bytes, SHA-256 {'5' * 64}" in ours
 
 
 @pytest.mark.parametrize("width", [1400, 390])

@@ -3,6 +3,7 @@ import multiprocessing
 import random
 import resource
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -59,6 +60,30 @@ def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
     process.join(60)
     check_done(tmp_path, undisturbed)
     assert len(set(reached)) >= 3                                    # the kills met it in different places
+
+
+def test_tensorboard_shows_every_update_once_after_kills(tmp_path, undisturbed):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed")
+    context, recipe = multiprocessing.get_context("forkserver"), replace(RECIPE, tensorboard=True)
+    context.set_forkserver_preload(["stouter.training.loop", "stouter.denoisers.stunet", "torch._dynamo", "torch.utils.tensorboard"])
+    for moment in (3, 18, 41, None):                                 # before the first checkpoint, between two, late
+        before = birth(tmp_path / "metrics.jsonl")
+        process = context.Process(target=train_and_keep, args=(tmp_path, recipe))
+        process.start()
+        while moment and process.is_alive() and (birth(tmp_path / "metrics.jsonl") == before or (tmp_path / "metrics.jsonl").read_bytes().count(b"\n") < moment):
+            time.sleep(0.002)
+        if moment:
+            process.kill()
+        process.join(60)
+        assert process.exitcode == (-9 if moment else 0)
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    scalars, history = reader.EventAccumulator(str(file)).Reload(), undisturbed[1]
+    for name, rows in {"loss": 60, "lr": 60, "grad_norm": 60, "validation_error": 10}.items():
+        expected = history.dropna(subset=name)
+        shown = scalars.Scalars(name)
+        assert [point.step for point in shown] == expected["update"].tolist() and len(shown) == rows
+        assert [point.value for point in shown] == pytest.approx(expected[name].tolist(), rel=1e-6)
+    assert_same(torch.load(tmp_path / "done.pt", weights_only=True)["weights"], history, undisturbed)
 
 
 def birth(path):

@@ -28,9 +28,9 @@ def train_small(checkpoint=None, on_update=None, team=None, recipe=RECIPE, seed=
     return fit(denoiser, objective, LOSSES["mse"], small_samples(), recipe, seed, checkpoint, on_update, small_samples(12, seed=9), team)
 
 
-def train_and_keep(folder):
+def train_and_keep(folder, recipe=RECIPE):
     "Train with a checkpoint and write the result: what a killed process did not get to."
-    denoiser, history = train_small(folder / "checkpoint.pt")
+    denoiser, history = train_small(folder / "checkpoint.pt", recipe=recipe)
     torch.save({"weights": denoiser.state_dict(), "history": history.drop(columns="seconds").to_numpy().tolist()}, folder / "done.part")
     (folder / "done.part").rename(folder / "done.pt")
 

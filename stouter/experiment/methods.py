@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 from safetensors.torch import save_file
 from torch import nn
 
@@ -43,7 +44,7 @@ def diffusion(
     d = config.diffusion
     objective = OBJECTIVES[d.objective](SCHEDULES[d.schedule](d.n_steps).to(default_device()))
     return DiffusionGenerator(denoiser.to(default_device()), objective, LOSSES[d.loss], SAMPLERS[d.sampler], d.n_sampling_steps,
-                              partial(guided, weight=d.guidance))
+                              partial(guided, weight=d.guidance), getattr(torch, d.precision))
 
 
 def build_stouter(config: ExperimentConfig, space_dim: int, time_dim: int, length: int) -> DiffusionGenerator:
@@ -79,7 +80,7 @@ def build_method(
 
 # %% ../../nbs/7041_methods.ipynb #36bf0a9a
 class Trained(Sampled):
-    "Training. Files: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `weights.safetensors`."
+    "Training. Files: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `weights.safetensors`, on demand `tensorboard`."
 
     @cached_property
     def generator(self) -> object:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'find_records', 'read_places', 'read_records', 'open_records', 'open_simulated', 'open_array',
-           'open_patches', 'open_ready']
+           'open_patches', 'open_ready', 'input_files']
 
 # %% ../../nbs/701_sources.ipynb #d4147499
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..config import ArraySource, PatchesSource, RecordsSource, SimulatedSource, TrafficSource
+from ..config import ArraySource, PatchesSource, RecordsSource, SimulatedSource, Source, TrafficSource
 from ..data.cdr import IngestReport, find_cdr_files, ingest_cdr
 from ..data.categories import read_categories
 from ..data.city import simulate_city
@@ -149,3 +149,18 @@ def open_ready(
 
 
 SOURCES = {"simulated": open_simulated, "records": open_records, "array": open_array, "patches": open_patches, "traffic": open_ready}
+
+# %% ../../nbs/701_sources.ipynb #218e5b25
+def input_files(
+    source: Source,  # any of the five
+) -> list[Path]:  # those that exist
+    "Every file that a source is read from. Raises as `find_records`."
+    if source.kind == "simulated":
+        return []
+    if source.kind == "records":
+        tables = (source.grid, source.pois, source.categories, source.counts)
+        paths = [*find_records(source), *(path for path in tables if path)]
+    else:
+        paths = [getattr(source, source.kind)]
+    whole = [beside for path in paths for beside in (sorted(path.parent.glob(f"{path.stem}.*")) if path.suffix == ".shp" else [path])]
+    return [path for path in whole if path.is_file()]

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from ..data.blocks import take_stations
 from ..files import replacing
-from .facts import Shown, data_facts, open_finished, provenance_facts
+from .facts import Shown, data_facts, input_facts, open_finished, provenance_facts
 from .figures import distribution_figure, figure, map_figure, pattern_figures, profile_figure, training_figure
 from .scores import METRICS, groups_of, score_rows
 from .script import SCRIPT, STYLE
@@ -77,7 +77,7 @@ def view_of(
     figures, (patterns, no_patterns) = figures_of(shown, judged_rows[weeks.pop("rows")].tolist()), pattern_words(shown)
     judged = Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(verdict(shown.metrics["methods"], shown.method)))))
     words = {
-        "name": shown.name, "method": shown.method, "unit": shown.unit, "facts": data_facts(shown), "provenance": provenance_facts(shown), "figures": list(figures), "verdict": judged,
+        "name": shown.name, "method": shown.method, "unit": shown.unit, "facts": data_facts(shown), "provenance": provenance_facts(shown), "inputs": input_facts(shown), "figures": list(figures), "verdict": judged,
         "config": yaml.safe_dump({"seed": e.seed, **e.config.model_dump(mode="json")}, sort_keys=False), "rows": score_rows([shown.metrics["methods"]]),
         "patterns": patterns, "no_patterns": no_patterns, "n_stations": n, "n_kept": len(weeks["stations"]), "n_samples": len(samples),
         "simulated": e.config.data.source.kind == "simulated", "n_updates": len(shown.history),

@@ -64,6 +64,7 @@ MAE, RMSE and the JSD per day compare hour with hour, which favours a smooth ave
 <div class="card"><h3>In numbers</h3>{% if run.patterns %}{{ pairs(run.patterns, "Patterns") }}<p class="quiet">All days of the run; medians over stations, unless the name says otherwise.</p>{% else %}<p class="quiet">Not computed: {{ run.no_patterns }}.</p>{% endif %}</div></div>
 <h2>Training</h2><div class="grid two">{{ chart(run, "training", "Denoiser", "Loss of each update (" ~ run.n_updates ~ " in all), joined to at most 200 points; the band holds 80 % of the joined updates.") }}
 {{ chart(run, "graphs", "Graphs", "Scaled cosine error of the two graph autoencoders over their epochs.") }}</div>
-<h2>Provenance</h2>{{ pairs(run.provenance.items(), "Provenance") }}<details><summary>Configuration</summary>
+<h2>Provenance</h2>{{ pairs(run.provenance.items(), "Provenance") }}
+{% if run.inputs %}<details><summary>Input files ({{ run.inputs|length }})</summary>{{ pairs(run.inputs.items(), "Input files") }}</details>{% endif %}<details><summary>Configuration</summary>
 <div class="scroll" tabindex="0" role="region" aria-label="Configuration"><pre style="margin:12px">{{ run.config }}</pre></div></details>{% endmacro %}"""
 TEMPLATE = SCORES + PIECES + SECTION + FRAME

@@ -37,6 +37,7 @@ class TrainableDenoiser:
     sampler: Callable  # one of `SAMPLERS`
     n_sampling_steps: int  # steps of the sampler
     guide: Callable[[nn.Module, Condition], Callable[[Tensor, Tensor], Tensor]] = told_each_time  # the denoiser on one condition, for a whole walk
+    precision: torch.dtype = torch.float32  # of the denoiser's products while it generates, or torch.bfloat16
 
     @property
     def network(self) -> nn.Module:
@@ -61,7 +62,13 @@ class TrainableDenoiser:
     def noise_predictor(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
         "The function (x_t, t) -> eps that a sampler walks with; x_t may hold the conditions several times over."
         output = self.guide(self.denoiser, condition)
-        return lambda x_t, t: self.objective.to_noise(x_t, output(x_t, t), t)
+
+        def predict(x_t: Tensor, t: Tensor) -> Tensor:
+            with torch.autocast(x_t.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+                out = output(x_t, t)
+            return self.objective.to_noise(x_t, out.float(), t)
+
+        return predict
 
 # %% ../../nbs/554_generator.ipynb #95c559b8
 class DiffusionGenerator(TrainableDenoiser):

@@ -23,6 +23,7 @@ from ..denoisers.guidance import Embedded, hide
 from ..diffusion.forward import q_sample
 from ..files import InputError
 from .batches import batch_index, draw_noise, draw_shown, kindred_days, to_network
+from .events import events
 from .state import COLUMNS, Recipe, State, journal, learning_rate
 from .validation import Validation
 
@@ -167,7 +168,8 @@ def run_updates(
     ask = validation and run.question(validation)
     module, writes = team.setup_module(network), checkpoint and team.global_rank == 0
     before = (state.history[-1][COLUMNS.index("seconds")] if state.history else 0.0) - time.perf_counter()
-    with journal(checkpoint.parent / "metrics.jsonl" if writes else None, state) as note:
+    board = checkpoint.parent / "tensorboard" if writes and recipe.tensorboard else None
+    with journal(checkpoint.parent / "metrics.jsonl" if writes else None, state) as note, events(board, state) as show:
         while not is_over(state, recipe):
             value, rate, norm, *more = run.update(state, module)
             check_finite(value, len(state.history), rate, checkpoint)
@@ -178,6 +180,7 @@ def run_updates(
             if writes and (done % recipe.checkpoint_every == 0 or is_over(state, recipe)):
                 state.save(checkpoint, run.label)
             note()
+            show()
             if on_update:
                 on_update(done, value)
     if state.best.weights:

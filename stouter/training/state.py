@@ -39,6 +39,7 @@ class Recipe:
     validate_every: int = 100  # updates
     patience: int = 5  # validations without anything better before training stops; 0 never stops
     checkpoint_every: int = 500  # updates
+    tensorboard: bool = False  # whether `tensorboard` beside the checkpoint shows the history
 
 
 def learning_rate(
