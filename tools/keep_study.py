@@ -1,4 +1,5 @@
-"Keep the table of a finished study, small: python tools/keep_study.py RUNS STUDY ... writes nbs/results/STUDY.csv."
+"""Keep the tables of finished studies, small: python tools/keep_study.py RUNS STUDY ... writes nbs/results/STUDY.csv, and STUDY.curves.csv (losses, in 50 means)
+where the methods differ."""
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,15 @@ from stouter.experiment.sweep import budget, collect, finished_of
 
 RESULTS = Path(__file__).parents[1] / "nbs/results"
 
+
+def curve(cell) -> pd.DataFrame:
+    "Losses of one training in 50 means; of a GAN the estimate of the Wasserstein distance, which says more."
+    history = pd.read_parquet(cell.folder / "history.parquet")
+    name = "distance" if "distance" in history else "loss"
+    means = history.groupby(pd.cut(history["update"], 50, labels=False))[["update", name]].mean()
+    return pd.DataFrame({"dataset": cell.dataset, "variant": cell.variant, "seed": cell.seed, "what": name, "update": means["update"].round(), "value": means[name].map("{:.5g}".format)})
+
+
 for name in sys.argv[2:]:
     study = load_study(name)
     cells = plan(name, Path(sys.argv[1]) / study.runs)
@@ -18,5 +28,7 @@ for name in sys.argv[2:]:
              for c in finished_of(cells) for metric, value in json.loads((c.folder / "costs.json").read_text()).items()]
     table = pd.concat([table, pd.DataFrame(costs)], ignore_index=True)
     table.assign(value=table.value.map("{:.5g}".format)).to_csv(RESULTS / f"{name}.csv", index=False)
+    if len({cell.config.method for cell in cells}) > 1:
+        pd.concat(map(curve, finished_of(cells))).to_csv(RESULTS / f"{name}.curves.csv", index=False)
     budget(cells).to_json(RESULTS / f"{name}.budget.json", orient="index", indent=1)
     print(f"{name}: {len(table)} values -> {RESULTS / name}.csv")
