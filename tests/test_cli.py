@@ -50,6 +50,23 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     assert set(pd.read_parquet(tmp_path / "metrics.parquet").metric) == set(row)
 
 
+def test_learnt_in_one_city_and_judged_in_another(tmp_path):
+    out, fields = tmp_path / "run", {"data.protocol": "new_city", "data.block_km": "0.4", "data.other_city": "{kind: simulated, n_stations: 9, n_days: 10, seed: 1}"}
+    words = [word for pair in fields.items() for word in ("-p", *pair)]
+    stouter("run", "tiny", "--out", out, *words)
+    found = json.loads((out / "metrics.json").read_text())
+    assert (found["protocol"], found["stations"]) == ("new_city", 9) and set(found["scale_log_r2"]) == {"scale_head", "nearest_station"}
+    assert list(found["methods"])[:2] == ["STOUTER", "nearest stations"] and found["methods"]["STOUTER"]["nearest_ratio"] > 0
+    assert not {"historical average", "bootstrap", "Gaussian"} & set(found["methods"])
+    (out / "metrics.json").unlink()                                      # broken off before its last stage: the same command goes on, to the same bytes
+    stouter("run", "tiny", "--out", out, *words)
+    assert json.loads((out / "metrics.json").read_text()) == found
+    stouter("generate", out, "--days", "2013-11-08", "--out", tmp_path / "home.parquet")
+    assert pd.read_parquet(tmp_path / "home.parquet").station.nunique() == 12                          # of the city it learnt in
+    refused = stouter("report", out, "--out", tmp_path / "page.html", check=False)
+    assert refused.returncode == 2 and "a page shows one city" in refused.stderr
+
+
 def test_simulate_then_ingest(tmp_path):
     stouter("simulate", tmp_path / "city", "--stations", 9, "--days", 3, "--seed", 4)
     city = tmp_path / "city"
