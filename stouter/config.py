@@ -105,11 +105,18 @@ class DataConfig(Config):
     coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
     period: Literal["day", "week"] = Field("day", description="length of a sample, 24 or 168 hours")
     n_stations: int | None = Field(None, ge=2, description="use only so many stations, spread evenly over their mean traffic; all if not given")
-    protocol: Literal["new_days", "new_stations"] = Field("new_days", description="who is judged on the last periods: every station, or whole blocks of stations that were never trained on")
+    protocol: Literal["new_days", "new_stations", "new_city"] = Field("new_days", description="who is judged on the last periods: every station, whole blocks of stations that were never trained on, or another city")
+    other_city: Source | None = Field(None, description="the city that new_city judges; with that protocol and only with it")
     new_share: float = Field(0.2, gt=0, lt=1, description="share of stations held out by new_stations, about")
     block_km: float = Field(5.0, gt=0, description="side of the square blocks that new_stations holds out, kilometres")
     n_test_periods: int = Field(7, gt=0, description="last periods of every station, held out")
     n_validation_periods: int = Field(0, ge=0, description="last training periods kept back to decide when training stops; 0 trains on all")
+
+    @model_validator(mode="after")
+    def second_city(self) -> "DataConfig":
+        if (self.protocol == "new_city") != (self.other_city is not None):
+            raise ValueError("protocol new_city judges another city, and no other protocol does; " + ("give other_city, a source like source" if self.other_city is None else "set protocol to new_city or drop other_city"))
+        return self
 
 # %% ../nbs/00_config.ipynb #fc57a783
 Encoder = Literal["gin", "gcn", "gat", "sage"]

@@ -11,6 +11,11 @@ import nbformat
 import pandas as pd
 import pytest
 from conftest import COMMAND, ROOT, SHARED, needs_data, stouter
+from stouter.config_file import load_config
+from stouter.experiment.generate import find_rows
+from stouter.experiment.stages import open_run, run
+from stouter.files import InputError
+from stouter.page.facts import open_finished
 
 
 def test_run_makes_everything_it_promises(tiny_run):
@@ -48,6 +53,22 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     row = json.loads((tmp_path / "metrics.json").read_text())["methods"]["generated"]
     assert "generated" in judged.stdout and row["mae"] > 0 and 0.5 < row["c2st_auc"] <= 1 and row["moran_levels"] > 0
     assert set(pd.read_parquet(tmp_path / "metrics.parquet").metric) == set(row)
+
+
+def test_learnt_in_one_city_and_judged_in_another(tmp_path):
+    fields = {"data.protocol": "new_city", "data.block_km": "0.4", "data.other_city": "{kind: simulated, n_stations: 9, n_days: 10, seed: 1}"}
+    config, out = load_config("tiny", fields), tmp_path / "run"
+    run(config, 0, out)
+    found = json.loads((out / "metrics.json").read_text())
+    assert (found["protocol"], found["stations"]) == ("new_city", 9) and set(found["scale_log_r2"]) == {"scale_head", "nearest_station"}
+    assert list(found["methods"])[:2] == ["STOUTER", "nearest stations"] and found["methods"]["STOUTER"]["nearest_ratio"] > 0
+    assert not {"historical average", "bootstrap", "Gaussian"} & set(found["methods"])
+    (out / "metrics.json").unlink()                                      # broken off before its last stage: the same call goes on, to the same numbers
+    run(config, 0, out)
+    assert json.loads((out / "metrics.json").read_text()) == found
+    assert len(find_rows(open_run(out).traffic, None)) == 12                         # `stouter generate` speaks of the city it learnt in
+    with pytest.raises(InputError, match="a page shows one city"):
+        open_finished(out)
 
 
 def test_simulate_then_ingest(tmp_path):

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..baselines.reference import PLACE_REFERENCES, REFERENCES
 from ..data.blocks import spatial_blocks
-from ..data.samples import StationScaler
+from ..data.samples import StationScaler, make_samples
+from ..evaluation.memory import nearest_ratio
 from ..evaluation.metrics import mae, rmse, score
 from ..evaluation.proper_scores import crps
 from ..evaluation.real_against_real import floor_and_ceiling, n_others
@@ -56,6 +57,8 @@ class Drawn(Trained):
             with self.progress(total=n * len(test), desc="sample", unit="period") as bar:
                 out = {name: self.generator.sample(test.condition, n, stream(self.seed, 30), on_batch=bar.update)}
             for k, (reference, method) in enumerate((REFERENCES if alone else ALL_REFERENCES).items()):
+                if self.config.data.protocol == "new_city" and reference in REFERENCES:
+                    continue                                              # no station of that city has a past here
                 out[reference] = method().fit(seen).sample(test.condition, n, stream(self.seed, 31 + k))
             with replacing(path) as part:
                 save_file({k: v.float().contiguous() for k, v in out.items()}, part)
@@ -70,6 +73,8 @@ class Judged(Drawn):
     def truth(self) -> dict[str, dict[str, float]]:
         "Real days in the place of generated ones; empty where a kind of day is there only once."
         train, test = self.samples
+        if self.config.data.protocol == "new_city":                           # a station's own days, not those of its namesake at home
+            train = make_samples(self.judged.periods[0], self.judged.scaler, *self.judged.tables)
         kind = torch.cat([2 * s.condition.station + s.condition.weekend.long() for s in (train, test)]).numpy()
         days, judged = torch.cat([train.x, test.x]).numpy(), np.arange(len(train), len(train) + len(test))
         if n_others(days, kind, judged).min() < 1:
@@ -80,13 +85,12 @@ class Judged(Drawn):
     @cached_property
     def real_side(self) -> RealSide | None:
         "The real test periods, as realism asks for them; nothing where too few whole days are left."
-        (train, test), judged = self.samples, self.split.test
-        shape = (len(judged), -1, test.x.shape[1])
+        (train, test), there, shape = self.samples, self.judged, (len(self.test_rows), -1, self.samples[1].x.shape[1])
         if n_whole_days(test.x.numpy()) < LEAST_DAYS:
             return None
         seen = train.x.numpy().reshape(shape) if self.config.data.protocol == "new_days" else None    # nothing of new stations could be remembered
-        places = self.traffic.stations.iloc[judged][["lon", "lat"]].to_numpy()
-        return RealSide(test.x.numpy().reshape(shape), self.periods[1].hour_of_week, seen, places, self.config.evaluation.n_samples, self.seed)
+        places = there.traffic.stations.iloc[self.test_rows][["lon", "lat"]].to_numpy()
+        return RealSide(test.x.numpy().reshape(shape), there.periods[1].hour_of_week, seen, places, self.config.evaluation.n_samples, self.seed)
 
     def realism_of(
         self,
@@ -94,8 +98,13 @@ class Judged(Drawn):
         memorised: bool = True,  # whether to ask for copies and members
     ) -> dict[str, float]:  # metric -> value
         "Realism of one method's samples; empty where there are too few whole days to ask."
-        side = self.real_side
-        return {} if side is None else side.row(generated.reshape(len(generated), *side.given[0].shape), memorised)
+        if (side := self.real_side) is None:
+            return {}
+        row = side.row(generated.reshape(len(generated), *side.given[0].shape), memorised)
+        if memorised and self.config.data.protocol == "new_city":             # days of the first city may be copied, though its stations are not there
+            days = (x.reshape(-1, 24) for x in (generated, self.samples[1].x.numpy(), self.samples[0].x.numpy()))
+            row["nearest_ratio"] = nearest_ratio(*days, np.random.default_rng([self.seed, 41]))
+        return {name: value for name, value in row.items() if np.isfinite(value)}
 
 # %% ../../nbs/7042_judged.ipynb #13844357
 class Guessed(Judged):
@@ -106,17 +115,18 @@ class Guessed(Judged):
         "Predicted scales of stations that were never seen, and how good they are (log-scale R²); nothing where all stations are known."
         if self.config.data.protocol == "new_days":
             return None, {}
-        train, test, _ = self.split
+        train, test, truth = self.split.train, self.test_rows, self.judged.scaler
         space, (low, span) = self.tables[0].numpy(), (self.scaler.low, self.scaler.span)
+        asked = self.judged.tables[0][torch.from_numpy(test)]
         block = spatial_blocks(self.traffic.stations.iloc[train], self.config.data.block_km, self.seed)
         try:
             head = ScaleHead.fit(space[train], low[train], span[train], block)
         except ValueError as error:
             raise InputError(f"data.block_km, data.new_share: {error}") from None
-        unseen = predict(head, self.tables[0][torch.from_numpy(test)])
-        near = train[nearest(space[train], np.arange(len(train))[:, None], space[test], 1).astype(int)[:, 0]]
+        unseen = predict(head, asked)
+        near = train[nearest(space[train], np.arange(len(train))[:, None], asked.numpy(), 1).astype(int)[:, 0]]
         fallback = float(np.exp(np.log(span[train]).mean()))
-        quality = {"scale_head": log_r2(span[test], unseen.span, fallback), "nearest_station": log_r2(span[test], span[near], fallback)}
-        everywhere = StationScaler(low.copy(), span.copy())
+        quality = {"scale_head": log_r2(truth.span[test], unseen.span, fallback), "nearest_station": log_r2(truth.span[test], span[near], fallback)}
+        everywhere = StationScaler(truth.low.copy(), truth.span.copy())
         everywhere.low[test], everywhere.span[test] = unseen.low, unseen.span
         return everywhere, quality

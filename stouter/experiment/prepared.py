@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HOURS', 'choose_service', 'spread_over', 'Data', 'Scaled', 'NamedGraph', 'build_graphs', 'embed', 'Prepared',
-           'of_stations', 'Sampled']
+           'OtherCity', 'of_stations', 'Sampled']
 
 # %% ../../nbs/703_data_stages.ipynb #824e3ff5
 from collections.abc import Callable
@@ -27,10 +27,11 @@ from .machine import seeded
 from .sources import SOURCES
 from ..files import InputError, replacing
 from ..graphs.encoders import ENCODERS
-from ..graphs.graphmae import GraphMAE, History, pretrain
+from ..graphs.graphmae import GraphMAE, History, build_autoencoder, pretrain
 from ..graphs.spatial import STATION_FEATURES, base_station_graph
 from ..graphs.store import Pretrained, embed_once
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
+from ..graphs.transfer import embed_other_city
 
 # %% ../../nbs/703_data_stages.ipynb #33a1f687
 def choose_service(
@@ -114,7 +115,7 @@ class Scaled(Data):
     def split(self) -> StationSplit:
         "Rows of the stations to train on and of those to judge. Raises `InputError` if blocks cannot be held out."
         data, everybody = self.config.data, np.arange(len(self.traffic.stations))
-        if data.protocol == "new_days":
+        if data.protocol != "new_stations":
             return StationSplit(everybody, everybody, everybody[:0])
         try:
             return split_stations(self.traffic.stations, data.new_share, data.block_km, seed=self.seed)
@@ -200,6 +201,35 @@ class Prepared(Scaled):
         "Join stations and hours with their embeddings."
         return Condition(torch.from_numpy(station), torch.from_numpy(hours), *self.tables)
 
+# %% ../../nbs/703_data_stages.ipynb #d8e7cce6
+class OtherCity(Prepared):
+    "The second city of `new_city`. Files: those of the first stage, in `other_city`."
+
+    def __init__(
+        self,
+        first: Prepared,  # the city to train in
+    ):
+        data = first.config.data
+        there = data.model_copy(update={"source": data.other_city, "other_city": None, "protocol": "new_days"})
+        super().__init__(first.config.model_copy(update={"data": there}), first.seed, first.folder / "other_city", first.progress)
+        self.first = first
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def tables(self) -> tuple[Tensor, Tensor]:
+        "F_s (N, d) of its stations on the axes of the first city, and F_t. Raises `InputError` where the cities are not described alike."
+        g, kinds, places = self.config.graph, self.first.opened[1].columns[2:], self.opened[1]
+        if set(kinds) != set(places.columns[2:]):
+            raise InputError(f"data.other_city: it counts {list(places.columns[2:])}, the first city {list(kinds)}; count the same kinds of places in both")
+        build = partial(build_autoencoder, encoder=ENCODERS[g.station_encoder], decoder=ENCODERS[g.station_decoder] if g.station_decoder else None,
+                        hidden=g.hidden, dim=g.dim, n_layers=g.n_layers, gamma=g.gamma)
+        try:
+            space = embed_other_city(self.first.embeddings["space"], build, places, places[kinds], g.radius_km)
+        except ValueError as error:
+            raise InputError(f"data.other_city: {error}") from None
+        space = space[torch.from_numpy(places.index.get_indexer(self.traffic.stations.index))]
+        return torch.zeros_like(space) if "space" in g.hide else space, self.first.tables[1]
+
 # %% ../../nbs/703_data_stages.ipynb #f95cb3c4
 def of_stations(
     samples: Samples,  # of any stations
@@ -209,14 +239,25 @@ def of_stations(
     keep = torch.isin(samples.condition.station, torch.from_numpy(rows))
     return Samples(samples.x[keep], samples.condition[keep])
 
-
+# %% ../../nbs/703_data_stages.ipynb #13d7f9cd
 class Sampled(Prepared):
     "Training and test samples."
 
     @cached_property
+    def judged(self) -> Prepared:
+        "The city that is judged: this one, or the other one of `new_city`."
+        return self if self.config.data.other_city is None else OtherCity(self)
+
+    @cached_property
+    def test_rows(self) -> np.ndarray:
+        "The stations that are judged, as rows of the traffic of `judged`."
+        return self.judged.split.test
+
+    @cached_property
     def samples(self) -> tuple[Samples, Samples]:
         "Training and test samples. Raises `InputError` if none can be trained on or judged by."
-        train, test = (of_stations(make_samples(p, self.scaler, *self.tables), rows) for p, rows in zip(self.periods, self.split))
+        train = of_stations(make_samples(self.periods[0], self.scaler, *self.tables), self.split.train)
+        test = of_stations(make_samples(self.judged.periods[1], self.judged.scaler, *self.judged.tables), self.test_rows)
         if not len(train.complete()) or not test.x.isfinite().any():
             raise InputError("data.coverage: no training period is without a missing hour, or no test period has any; raise it")
         return train, test

@@ -60,12 +60,12 @@ class Experiment(Guessed):
         "Method -> metric -> value; written to `metrics.parquet` and `metrics.json`, with what a number must be read with."
         real, station = self.samples[1].x.numpy(), self.samples[1].condition.station.numpy()
         guess, quality = self.guess
-        table = {name: {**judge(real, x.numpy(), self.scaler, station, guess), **self.realism_of(x.numpy())} for name, x in self.drawn.items()} | self.truth
+        table = {name: {**judge(real, x.numpy(), self.judged.scaler, station, guess), **self.realism_of(x.numpy())} for name, x in self.drawn.items()} | self.truth
         self.costs
         tidy = pd.DataFrame(table).T.rename_axis("method").rename_axis(columns="metric").stack().rename("value").reset_index()
         with replacing(self.folder / "metrics.parquet") as part:
             tidy.assign(dataset=self.config.name, seed=self.seed).to_parquet(part)
-        label = label_of(self.config, self.seed, len(self.split.test)) | ({"scale_log_r2": quality} if quality else {})
+        label = label_of(self.config, self.seed, len(self.test_rows)) | ({"scale_log_r2": quality} if quality else {})
         write_json(self.folder / "metrics.json", {**label, "methods": table})
         return table
 

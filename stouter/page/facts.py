@@ -40,11 +40,13 @@ def read_json(
 def open_finished(
     folder: Path,  # of a finished run
 ) -> Experiment:  # with all its results
-    "A run that was judged. Raises `FileNotFoundError` for a folder without a run, `InputError` for an unfinished one."
+    "A run that was judged. Raises `FileNotFoundError` for a folder without a run, `InputError` for an unfinished one or one of two cities."
     folder = Path(folder)
     read_mark(folder)
     check_finished(folder, NEEDED)
-    return open_run(folder)
+    if (run := open_run(folder)).config.data.other_city:
+        raise InputError(f"{folder}: a page shows one city, and this run judges another one than it learnt in; see run.ipynb and metrics.json there")
+    return run
 
 # %% ../../nbs/7111_page_facts.ipynb #ad344e6f
 @dataclass(frozen=True)
