@@ -193,7 +193,7 @@ class EvaluationConfig(Config):
     "How a run is judged (section 6.1.3)."
     n_samples: int = Field(16, ge=2, description="generated samples of each test period")
 
-
+# %% ../nbs/00_config.ipynb #373d934c
 class ExperimentConfig(Config):
     "Everything that a run depends on, the seed aside."
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the dataset, used in paths and tables")

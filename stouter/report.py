@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
+from .evaluation.calibration import band
 from .evaluation.real_against_real import ANOTHER_DAY, ITSELF
 from .files import replacing
 from .style import COLOURS
@@ -46,9 +47,9 @@ def plot_week(
     ax = ax or plt.subplots()[1]
     colours = palette_of(["real", source])
     local = hours.tz_localize(None)
-    samples = pd.DataFrame({"hour": np.tile(local, len(generated)), "traffic": generated.ravel()})
     measured = pd.DataFrame({"hour": local, "traffic": real, "stretch": np.isnan(real).cumsum()})
-    sns.lineplot(samples, x="hour", y="traffic", estimator="median", errorbar=("pi", 80), color=colours[source], label=source, ax=ax)
+    ax.plot(local, np.median(generated, axis=0), color=colours[source], label=source)
+    ax.fill_between(local, *band(np.sort(generated, axis=0), 0.8), color=colours[source], alpha=0.2, lw=0)
     lines = {"units": "stretch", "estimator": None, "linewidth": 1}
     sns.lineplot(measured, x="hour", y="traffic", **lines, color=colours["real"], label="real", ax=ax)
     ax.set(xlabel="", ylabel=unit)
@@ -183,8 +184,8 @@ def verdict(
         mine, theirs = metrics[model][metric], others[best][metric]
         change = f"{abs(mine / theirs - 1):.0%} {'below' if mine < theirs else 'above'}" if theirs else "above"
         parts.append(f"{words} {mine:.3g}, {change} the {best}'s {theirs:.3g} ({'better' if mine < theirs else 'worse'})")
-    band = f"its 80 % band holds {metrics[model]['band_coverage']:.0%} of the real hours"
-    return f"**{model}**: " + "; ".join([*parts, band]) + "."
+    held = f"its 80 % band holds {metrics[model]['band_coverage']:.0%} of the real hours"
+    return f"**{model}**: " + "; ".join([*parts, held]) + "."
 
 # %% ../nbs/71_report.ipynb #a939a8d9
 def plot_map(

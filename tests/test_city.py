@@ -9,9 +9,10 @@ from conftest import SHARED, needs_data
 from stouter.data.cdr import ingest_cdr
 from stouter.data.city import row_lines, simulate_city
 from stouter.data.days import draw_day, innovation, lived_weekday, service_levels
+from stouter.data.lags import autocorrelation
 from stouter.data.plan import plan_city, stream
 from stouter.data.pois import count_pois, read_grid, read_pois
-from stouter.patterns import autocorrelation, describe, same_hour_variation, weekend_ratio
+from stouter.patterns import describe, same_hour_variation, weekend_ratio
 
 
 def read(city):

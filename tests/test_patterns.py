@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from conftest import SHARED, needs_data
 
-from stouter.patterns import (autocorrelation, correlation_by_distance, describe, explained, plot_autocorrelation, plot_band, plot_days, plot_week, residuals,
+from stouter.data.lags import autocorrelation
+from stouter.patterns import (correlation_by_distance, describe, explained, plot_autocorrelation, plot_band, plot_days, plot_week, residuals,
                               same_hour_variation, tail_index, weekend_ratio, weekly_profile)
 
 HOURS = pd.date_range("2013-11-01", periods=28 * 24, freq="h", tz="Europe/Rome")
@@ -75,7 +76,7 @@ def test_many_stations_are_sampled_evenly():
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda v: autocorrelation(v[0], 24), "stations x hours, got shape"),
+    (lambda v: plot_autocorrelation({"a": v[0]}, 24), "stations x hours, got shape"),
     (lambda v: autocorrelation(v, 28 * 24), "lag from 1 to 671"),
     (lambda v: weekly_profile(v, HOURS[:-1]), "for 671 hours"),
     (lambda v: same_hour_variation(v[:, :300], HOURS[:300]), "two weeks"),

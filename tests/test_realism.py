@@ -10,10 +10,9 @@ from stouter.data.stations import earth_centred
 from stouter.evaluation.forecast import Windows, case_study, errors, seasonal_naive, train_forecaster
 from stouter.evaluation.memory import memory
 from stouter.evaluation.realism import DIRECTIONS, RealSide, realism
-from stouter.evaluation.rhythm import mean_acf, rhythm
+from stouter.evaluation.rhythm import rhythm
 from stouter.evaluation.space import correlation_curve, distance_bins, morans_i, nearest_weights, space
 from stouter.evaluation.two_samples import two_samples
-from stouter.patterns import autocorrelation
 
 N, D = 40, 14
 CLOCK = np.arange(D * 24).reshape(D, 24) % 168
@@ -127,12 +126,6 @@ def test_correlations_are_those_of_scipy():
     _, place = distance_bins(places, 3)
     pairs = np.array([pearsonr(x[i], x[j])[0] for i in range(12) for j in range(i + 1, 12)])
     np.testing.assert_allclose(correlation_curve(x, place, 3), [pairs[place == k].mean() for k in range(3)])
-
-
-def test_two_rooms_agree_on_autocorrelation():
-    x = np.random.default_rng(0).normal(size=(6, 200)).cumsum(1)
-    x[2, 50:70] = np.nan
-    np.testing.assert_allclose(mean_acf(x, 100), autocorrelation(x, 100).mean(0), atol=1e-9)
 
 
 def test_a_forecaster_leaves_the_state_of_chance_alone():

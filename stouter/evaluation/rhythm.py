@@ -10,8 +10,9 @@ __all__ = ['station_blocks', 'on_the_clock', 'mean_acf', 'acf_distance', 'profil
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len, rfft
 from scipy.stats import wasserstein_distance
+
+from ..data.lags import autocorrelation
 
 # %% ../../nbs/6151_rhythm.ipynb #d042e713
 def station_blocks(
@@ -45,17 +46,7 @@ def mean_acf(
     max_lag: int,  # hours, < H
 ) -> np.ndarray:  # (max_lag + 1,) mean over all series, from lag 0
     "Mean autocorrelation, gaps left out; a series without variation counts as 0."
-    there = np.isfinite(series)
-    mean = np.where(there, series, 0).sum(-1, keepdims=True) / np.maximum(there.sum(-1, keepdims=True), 1)
-    centred = np.where(there, series - mean, 0)
-    size = next_fast_len(series.shape[-1] + max_lag, real=True)
-
-    def lagged(x):  # sums of x_t x_{t + lag}
-        return irfft(np.abs(rfft(x, size)) ** 2, size)[..., :max_lag + 1]
-    covariance = lagged(centred) / np.maximum(lagged(there.astype(float)).round(), 1)
-    moves = np.abs(centred).max(-1, keepdims=True) > 1e-9 * np.abs(mean)
-    acf = np.where(moves, covariance / np.where(moves, covariance[..., :1], 1), 0)
-    return acf.reshape(-1, max_lag + 1).mean(0)
+    return np.nan_to_num(autocorrelation(series, max_lag)).reshape(-1, max_lag + 1).mean(0)
 
 
 def acf_distance(

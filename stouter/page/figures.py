@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from ..patterns import autocorrelation, correlation_by_distance, residuals, weekly_profile
+from ..data.lags import autocorrelation
+from ..patterns import correlation_by_distance, residuals, weekly_profile
 from ..report import palette_of, profile
 from ..style import COLOURS
 

@@ -59,6 +59,10 @@ class TrainableDenoiser:
         self.denoiser, history = fit(self.denoiser, self.objective, self.loss, *arguments)
         return history
 
+# %% ../../nbs/554_generator.ipynb #95c559b8
+class DiffusionGenerator(TrainableDenoiser):
+    "The method STOUTER, or DiffWave, by the denoiser it is given: `fit` and `sample`."
+
     def noise_predictor(self, condition: Condition) -> Callable[[Tensor, Tensor], Tensor]:
         "The function (x_t, t) -> eps that a sampler walks with; x_t may hold the conditions several times over."
         output = self.guide(self.denoiser, condition)
@@ -69,10 +73,6 @@ class TrainableDenoiser:
             return self.objective.to_noise(x_t, out.float(), t)
 
         return predict
-
-# %% ../../nbs/554_generator.ipynb #95c559b8
-class DiffusionGenerator(TrainableDenoiser):
-    "The method STOUTER, or DiffWave, by the denoiser it is given: `fit` and `sample`."
 
     @torch.no_grad()
     def sample(
