@@ -20,8 +20,9 @@ from stouter.experiment.folder import write_json
 from stouter.experiment.stages import Experiment, open_run
 from stouter.training.batches import stream
 
-SETTINGS = [("ddpm", 1000), *(("dpm", n) for n in (3, 4, 5, 6, 8, 10, 12, 16, 20, 30)), *(("ddim", n) for n in (6, 8, 10, 20, 50, 100)),
-            *(("ddpm", n) for n in (20, 50, 100, 250))]
+SETTINGS = [(sampler, n, "float32") for sampler, n in (
+    ("ddpm", 1000), *(("dpm", n) for n in (3, 4, 5, 6, 8, 10, 12, 16, 20, 30)), *(("ddim", n) for n in (6, 8, 10, 20, 50, 100)), *(("ddpm", n) for n in (20, 50, 100, 250)))]
+SETTINGS.insert(SETTINGS.index(("dpm", 6, "float32")) + 1, ("dpm", 6, "bfloat16"))     # the same noise in half the bits
 
 
 def midnight(x: np.ndarray) -> np.ndarray:
@@ -45,17 +46,17 @@ def noise_of(real: np.ndarray, drawn: np.ndarray, shape: tuple[int, int]) -> dic
     return {name: float(d.std() / 2 / len(d) ** 0.5) for name, d in apart.items()}
 
 
-def measure(experiment: Experiment, sampler: str, n_steps: int, n_stations: int, n_samples: int, batch_size: int) -> dict:
+def measure(experiment: Experiment, sampler: str, n_steps: int, precision: str, n_stations: int, n_samples: int, batch_size: int) -> dict:
     test, generator = experiment.samples[1], experiment.generator
     order = np.argsort(np.nanmean(experiment.periods[0].volume, (1, 2)), kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(n_stations, len(order))).round().astype(int)]
     n_days = experiment.periods[1].volume.shape[1]
     rows = torch.from_numpy((chosen[:, None] * n_days + np.arange(n_days)).ravel())
-    generator.sampler, generator.n_sampling_steps = SAMPLERS[sampler], n_steps
+    generator.sampler, generator.n_sampling_steps, generator.precision = SAMPLERS[sampler], n_steps, getattr(torch, precision)
     started = time.process_time()
     drawn = generator.sample(test.condition[rows], n_samples, stream(experiment.seed, 50, n_steps, list(SAMPLERS).index(sampler)), batch_size).numpy()
     spent, real, shape = time.process_time() - started, test.x[rows].numpy(), (len(chosen), n_days)
-    return {"sampler": sampler, "steps": n_steps, "seconds_per_128": spent / drawn[..., 0].size * 128, **quality(real, drawn, shape),
+    return {"sampler": sampler, "steps": n_steps, "precision": precision, "seconds_per_128": spent / drawn[..., 0].size * 128, **quality(real, drawn, shape),
             "noise": noise_of(real, drawn, shape), "stations": len(chosen), "days": n_days, "samples": n_samples, "batch_size": batch_size,
             "machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
 
@@ -72,9 +73,9 @@ if __name__ == "__main__":
     for folder in a.runs:
         experiment = open_run(folder)
         rows = table.setdefault(f"{experiment.config.name}/seed{experiment.seed}", [])
-        for sampler, n_steps in SETTINGS:
-            if any((row["sampler"], row["steps"]) == (sampler, n_steps) for row in rows):
+        for setting in SETTINGS:
+            if any((row["sampler"], row["steps"], row["precision"]) == setting for row in rows):
                 continue
-            rows.append(measure(experiment, sampler, n_steps, a.stations, a.samples, a.batch_size))
+            rows.append(measure(experiment, *setting, a.stations, a.samples, a.batch_size))
             write_json(a.out, table)
-            print({k: v for k, v in rows[-1].items() if k in ("sampler", "steps", "seconds_per_128", "crps", "jsd_pooled", "midnight_mean_jump")}, flush=True)
+            print({k: v for k, v in rows[-1].items() if k in ("sampler", "steps", "precision", "seconds_per_128", "crps", "jsd_pooled", "midnight_mean_jump")}, flush=True)
