@@ -78,12 +78,13 @@ def classifier_auc(
     label: np.ndarray,  # (n,) bool, generated
     station: np.ndarray,  # (n,) whole numbers; folds keep them together
     seed: int = 0,  # of folds and trees
-    n_folds: int = 5,  # at most the number of stations
-) -> float:  # 0.5 = cannot tell, 1 = always tells; NaN with a single station
+    n_folds: int = 5,  # at most the number of stations, and of days of the larger class
+) -> float:  # 0.5 = cannot tell, 1 = always tells; NaN with a single station or day
     "Cross-validated area under the ROC curve of gradient boosted trees."
-    folds, scores = StratifiedGroupKFold(max(2, min(n_folds, len(np.unique(station)))), shuffle=True, random_state=seed), []
-    if len(np.unique(station)) < 2:
+    n_folds = min(n_folds, len(np.unique(station)), np.bincount(label, minlength=2).max())
+    if n_folds < 2:
         return np.nan
+    folds, scores = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed), []
     for learn, judge in folds.split(features, label, station):
         if len(np.unique(label[judge])) == 2 == len(np.unique(label[learn])):
             trees = HistGradientBoostingClassifier(max_iter=60, learning_rate=0.15, max_leaf_nodes=15, early_stopping=False, random_state=seed)
