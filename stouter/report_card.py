@@ -6,15 +6,13 @@
 __all__ = ['share_of_worst', 'text_in_cell', 'plot_score_card', 'two_cards', 'as_text']
 
 # %% ../nbs/713_card_figure.ipynb #a78b2a8d
-from collections.abc import Mapping
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 
 from .evaluation.metrics import directions
 from .evaluation.realism import DIRECTIONS as REALISM
-from .evaluation.score_card import ScoreCard, cell_text, score_card, tidy_scores
+from .evaluation.score_card import ScoreCard, cell_text, score_card
 
 # %% ../nbs/713_card_figure.ipynb #d6b8d0e1
 def share_of_worst(
@@ -60,13 +58,10 @@ def plot_score_card(
 
 # %% ../nbs/713_card_figure.ipynb #369ee5fe
 def two_cards(
-    methods: Mapping[str, Mapping[str, float]],  # method -> metric -> value
-    dataset: str,  # its name
-    seed: int,  # of the numbers
+    table: pd.DataFrame,  # tidy scores of one dataset, see `score_card`
     n_samples: int,  # S that each method drew
 ) -> dict[str, ScoreCard]:  # "scores" and, where there are any, "realism"
-    "The cards of one run or one judgement."
-    table = tidy_scores(methods, dataset, seed)
+    "The cards of one run, one study or one judgement."
     physical = {name: "lower" for name in table.metric if name.endswith("_physical")}
     parts = {"scores": directions(n_samples) | physical, "realism": {name: aim for name, aim in REALISM.items() if aim is not None}}
     realistic = table.metric.isin(REALISM)

@@ -114,6 +114,7 @@ def evaluate(
     "Judge generated traffic by the real traffic of the same stations and days: scores, realism, references, real days."
     if out:
         suffix_of("--out", out, ".json")
+    from stouter.evaluation.score_card import tidy_scores
     from stouter.experiment.evaluate import evaluate as judge
     from stouter.experiment.tables import read_places, read_table
     from stouter.report_card import as_text, two_cards
@@ -121,27 +122,28 @@ def evaluate(
     rows = read_table(real)
     methods, left_out, label = judge(rows, read_table(generated), read_places(real, rows, places), seed)
     content = {"dataset": generated.stem, **label, "left_out": left_out, "methods": methods}
-    cards = two_cards(methods, generated.stem, seed, label["n_samples"])
+    table = tidy_scores(methods, generated.stem, seed)
+    cards = two_cards(table, label["n_samples"])
     if out:
-        write_judgement(out, content, cards)
+        write_judgement(out, content, table, cards)
     typer.echo(json.dumps(content, indent=1) if as_json else "\n\n".join([*map(as_text, cards.values()), "\n".join(left_out)]))
 
 # %% ../../nbs/722_run_commands.ipynb #bdc130b4
 def write_judgement(
     out: Path,  # .json
     content: dict,  # label, `left_out`, `methods`
+    table: object,  # the same scores as rows, a DataFrame
     cards: dict,  # name -> `ScoreCard`
 ) -> None:
     "Write a judgement as JSON, as rows and as pictures."
     import matplotlib.pyplot as plt
 
-    from stouter.evaluation.score_card import tidy_scores
     from stouter.report import save_figure
     from stouter.report_card import plot_score_card
 
     write_json(out, content)
     with replacing(out.with_suffix(".parquet")) as part:
-        tidy_scores(content["methods"], content["dataset"], content["seed"]).to_parquet(part)
+        table.to_parquet(part)
     for name, card in cards.items():
         figure = plot_score_card(card).figure
         save_figure(figure, out.with_name(f"{out.stem}_{name}.png"))

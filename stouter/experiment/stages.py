@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
-import pandas as pd
 import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
 from ..config import ExperimentConfig
+from ..evaluation.score_card import tidy_scores
 from .folder import claim_folder, read_mark, write_json
 from .judged import Guessed, judge
 from .machine import hash_files, provenance
@@ -62,9 +62,8 @@ class Experiment(Guessed):
         guess, quality = self.guess
         table = {name: {**judge(real, x.numpy(), self.judged.scaler, station, guess), **self.realism_of(x.numpy())} for name, x in self.drawn.items()} | self.truth
         self.costs
-        tidy = pd.DataFrame(table).T.rename_axis("method").rename_axis(columns="metric").stack().rename("value").reset_index()
         with replacing(self.folder / "metrics.parquet") as part:
-            tidy.assign(dataset=self.config.name, seed=self.seed).to_parquet(part)
+            tidy_scores(table, self.config.name, self.seed).dropna().to_parquet(part)
         label = label_of(self.config, self.seed, len(self.test_rows)) | ({"scale_log_r2": quality} if quality else {})
         write_json(self.folder / "metrics.json", {**label, "methods": table})
         return table

@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ..experiment.folder import flat_fields, read_mark
-from ..experiment.machine import sha256_of
 from ..experiment.stages import Experiment, check_finished, open_run
-from ..files import InputError
+from ..files import InputError, digest_of
 from ..graphs.store import load_pretrained
 
 # %% ../../nbs/7111_page_facts.ipynb #84a9c183
@@ -124,7 +123,7 @@ def provenance_facts(
     files = {"records: files": f"{len(ingest['files']):,}"} if "files" in ingest else {}
     texts = {name.removeprefix("packages."): str(value) for name, value in recorded.items()}
     return {"seed": str(shown.experiment.seed), "commit": commit, **texts, **files, **counts,
-            "SHA-256 of traffic.nc": sha256_of(folder / "traffic.nc")}
+            "SHA-256 of traffic.nc": digest_of(folder / "traffic.nc", "sha256")}
 
 
 def input_facts(
