@@ -40,6 +40,7 @@ class SimulatedSource(Config):
     n_days: int = Field(28, ge=3, description="local days of records")
     first_day: date = Field(date(2013, 11, 1), description="first local day")
     seed: int = Field(0, ge=0, description="seed of the city; the run's own seed does not change the city")
+    keep: Path | None = Field(None, description="folder of the city that several runs share; by default the run's own")
 
 
 class RecordsSource(Config):

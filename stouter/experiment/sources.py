@@ -8,6 +8,7 @@ __all__ = ['SOURCES', 'find_records', 'read_places', 'read_records', 'open_recor
 
 # %% ../../nbs/701_sources.ipynb #d4147499
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import ArraySource, PatchesSource, RecordsSource, SimulatedSource, Source, TrafficSource
+from .folder import hold_folder, write_json
 from ..data.cdr import IngestReport, find_cdr_files, ingest_cdr
 from ..data.categories import read_categories
 from ..data.city import simulate_city
@@ -84,16 +86,21 @@ def open_records(
 
 def open_simulated(
     source: SimulatedSource,  # size, days and seed of the city
-    folder: Path,  # of the run; the raw files go to `city`
+    folder: Path,  # of the run; the raw files go to `city`, unless the source has a folder to share
     progress: Callable,  # makes a progress bar, as `tqdm`
 ) -> tuple[Traffic, pd.DataFrame]:  # traffic; places with lon, lat and counts
-    "Write a simulated city as raw files, then read them as if they were real."
-    with progress(total=source.n_days, desc="simulate", unit="day") as bar:
-        city = simulate_city(
-            folder / "city", source.n_stations, source.n_days, str(source.first_day), source.seed, on_day=lambda *_: bar.update(1)
-        )
-    raw = RecordsSource(records=str(city.records[0].parent), grid=city.grid, pois=city.pois)
-    return open_records(raw, folder, progress)
+    "Write a simulated city as raw files, then read them as if they were real. Raises `InputError` for a shared folder with another city."
+    home = source.keep or folder / "city"
+    made, asked = home / "city.json", source.model_dump(mode="json", exclude={"kind", "keep"})
+    with hold_folder(home, patience=math.inf):
+        if not made.exists():
+            with progress(total=source.n_days, desc="simulate", unit="day") as bar:
+                simulate_city(home, source.n_stations, source.n_days, str(source.first_day), source.seed, on_day=lambda *_: bar.update(1))
+            write_json(made, asked)
+        if (there := json.loads(made.read_text())) != asked:
+            raise InputError(f"data.source.keep: {made} says that a city of {there} lies there, asked is {asked}; choose another folder")
+        raw = RecordsSource(records=str(home / "records"), grid=home / "grid.geojson", pois=home / "pois.geojson", keep=source.keep and home / "ingested")
+        return open_records(raw, folder, progress)
 
 # %% ../../nbs/701_sources.ipynb #db514497
 def open_array(
