@@ -62,7 +62,7 @@ if __name__ == "__main__":
     table = json.loads(a.out.read_text()) if a.out.exists() else {}
     experiment = open_run(a.run)
     torch.set_num_threads(1)
-    rows = table.setdefault(f"{experiment.config.name}/seed{experiment.seed}", {})
+    rows = table.setdefault(f"{experiment.config.name}/seed{experiment.seed}/days {' '.join(map(str, a.days))}", {})
     for recipe in a.recipes:
         if recipe not in rows:
             rows[recipe] = measure(experiment, {k: yaml.safe_load(v) for k, v in (field.split("=", 1) for field in recipe.split())}, a.days, a.samples)
