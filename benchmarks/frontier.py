@@ -2,27 +2,31 @@
 
     OMP_NUM_THREADS=1 python benchmarks/frontier.py RUN_DIR ... --out nbs/results/frontier.json
 
-Every setting makes the same station-days (the test days of some stations, spread evenly over the stations' mean traffic) with other noise, and
-is measured in one process. A setting that stands in the file is not measured again. `noise` is the standard error of a number that comes
-from the noise of the samples alone, from the difference of two halves of the samples, station by station.
+Every setting makes the same station-days (the test days of some stations, spread evenly over the stations' mean traffic), several times with other
+noise; every draw is judged by itself and kept, so that the spread of the draws says how much of a difference is noise. A draw that stands in the file
+is not made again.
 """
 import argparse
 import json
 import platform
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from stouter.diffusion.reverse import SAMPLERS
+from stouter.diffusion.solvers import sample_dpm
 from stouter.evaluation.metrics import crps, jsd_pooled
 from stouter.experiment.folder import write_json
 from stouter.experiment.stages import Experiment, open_run
 from stouter.training.batches import stream
 
-SETTINGS = [(sampler, n, "float32") for sampler, n in (
-    ("ddpm", 1000), *(("dpm", n) for n in (3, 4, 5, 6, 8, 10, 12, 16, 20, 30)), *(("ddim", n) for n in (6, 8, 10, 20, 50, 100)), *(("ddpm", n) for n in (20, 50, 100, 250)))]
-SETTINGS.insert(SETTINGS.index(("dpm", 6, "float32")) + 1, ("dpm", 6, "bfloat16"))     # the same noise in half the bits
+WAYS = {"ddpm": SAMPLERS["ddpm"], "ddim": SAMPLERS["ddim"], "dpm to the end": partial(sample_dpm, power=3.0, rest=0.0), "dpm": SAMPLERS["dpm"]}
+SETTINGS = [  # way, steps, numbers of the network, draws
+    ("ddpm", 1000, "float32", 2), *(("dpm", n, "float32", 4) for n in (4, 5, 6, 7, 8, 10, 20)), ("dpm", 6, "bfloat16", 4),  # the same noise in half the bits
+    *(("dpm to the end", n, "float32", 4) for n in (4, 6, 8)), ("dpm to the end", 20, "float32", 2),
+    *(("ddim", n, "float32", draws) for n, draws in ((6, 4), (10, 2), (20, 2), (50, 1))), ("ddpm", 100, "float32", 1)]
 
 
 def midnight(x: np.ndarray) -> np.ndarray:
@@ -36,35 +40,25 @@ def quality(real: np.ndarray, drawn: np.ndarray, shape: tuple[int, int]) -> dict
     return {"crps": crps(real, drawn), "jsd_pooled": jsd_pooled(real, drawn), "midnight_mean_jump": float(np.abs(jumps).mean()), "midnight_deviation": float(jumps.std())}
 
 
-def noise_of(real: np.ndarray, drawn: np.ndarray, shape: tuple[int, int]) -> dict[str, float]:
-    "Standard error of CRPS and of the mean jump."
-    halves, day = np.split(drawn, 2), real.shape[1]
-    apart = {"crps": np.empty(shape[0]), "midnight_mean_jump": np.empty(shape[0])}
-    for n, (r, *both) in enumerate(zip(real.reshape(*shape, day), *(h.reshape(len(h), *shape, day).swapaxes(0, 1) for h in halves))):
-        apart["crps"][n] = crps(r, both[0]) - crps(r, both[1])
-        apart["midnight_mean_jump"][n] = np.abs(midnight(both[0])).mean() - np.abs(midnight(both[1])).mean()
-    return {name: float(d.std() / 2 / len(d) ** 0.5) for name, d in apart.items()}
-
-
-def measure(experiment: Experiment, sampler: str, n_steps: int, precision: str, n_stations: int, n_samples: int, batch_size: int) -> dict:
+def measure(experiment: Experiment, way: str, n_steps: int, precision: str, draw: int, n_stations: int, n_samples: int, batch_size: int) -> dict:
     test, generator = experiment.samples[1], experiment.generator
     order = np.argsort(np.nanmean(experiment.periods[0].volume, (1, 2)), kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(n_stations, len(order))).round().astype(int)]
     n_days = experiment.periods[1].volume.shape[1]
     rows = torch.from_numpy((chosen[:, None] * n_days + np.arange(n_days)).ravel())
-    generator.sampler, generator.n_sampling_steps, generator.precision = SAMPLERS[sampler], n_steps, getattr(torch, precision)
+    generator.sampler, generator.n_sampling_steps, generator.precision = WAYS[way], n_steps, getattr(torch, precision)
     started = time.process_time()
-    drawn = generator.sample(test.condition[rows], n_samples, stream(experiment.seed, 50, n_steps, list(SAMPLERS).index(sampler)), batch_size).numpy()
-    spent, real, shape = time.process_time() - started, test.x[rows].numpy(), (len(chosen), n_days)
-    return {"sampler": sampler, "steps": n_steps, "precision": precision, "seconds_per_128": spent / drawn[..., 0].size * 128, **quality(real, drawn, shape),
-            "noise": noise_of(real, drawn, shape), "stations": len(chosen), "days": n_days, "samples": n_samples, "batch_size": batch_size,
+    drawn = generator.sample(test.condition[rows], n_samples, stream(experiment.seed, 50 + draw, n_steps, list(WAYS).index(way)), batch_size).numpy()
+    spent = time.process_time() - started
+    return {"sampler": way, "steps": n_steps, "precision": precision, "draw": draw, "seconds_per_128": spent / drawn[..., 0].size * 128,
+            **quality(test.x[rows].numpy(), drawn, (len(chosen), n_days)), "stations": len(chosen), "days": n_days, "samples": n_samples, "batch_size": batch_size,
             "machine": platform.machine(), "torch": torch.__version__, "threads": torch.get_num_threads()}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    parser.add_argument("--out", type=Path, required=True, help="JSON file; settings that it holds are kept")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file; draws that it holds are kept")
     parser.add_argument("--stations", type=int, default=57)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=256)
@@ -73,9 +67,10 @@ if __name__ == "__main__":
     for folder in a.runs:
         experiment = open_run(folder)
         rows = table.setdefault(f"{experiment.config.name}/seed{experiment.seed}", [])
-        for setting in SETTINGS:
-            if any((row["sampler"], row["steps"], row["precision"]) == setting for row in rows):
-                continue
-            rows.append(measure(experiment, *setting, a.stations, a.samples, a.batch_size))
-            write_json(a.out, table)
-            print({k: v for k, v in rows[-1].items() if k in ("sampler", "steps", "precision", "seconds_per_128", "crps", "jsd_pooled", "midnight_mean_jump")}, flush=True)
+        for *setting, draws in SETTINGS:
+            for draw in range(draws):
+                if [*setting, draw] in [[row["sampler"], row["steps"], row["precision"], row["draw"]] for row in rows]:
+                    continue
+                rows.append(measure(experiment, *setting, draw, a.stations, a.samples, a.batch_size))
+                write_json(a.out, table)
+                print(*rows[-1].values(), flush=True)

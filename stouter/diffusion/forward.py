@@ -94,14 +94,16 @@ def thin(
     schedule: Chain,  # constants of the full chain
     n_steps: int,  # how many of its T steps to keep
     power: float = 2.0,  # spacing: 1 even, 2 quadratic (dense where the noise is small)
+    first: int = 0,  # the lowest step to keep, where there are more steps than wanted
 ) -> tuple[Chain, Tensor]:  # the shorter chain, and (n_steps,) long, the kept steps, rising
     "Keep `n_steps` of the chain, always the last one. Raises `ValueError` unless 1 <= n_steps <= T."
     if not 1 <= n_steps <= schedule.n_steps:
         raise ValueError(f"cannot take {n_steps} steps of a chain of {schedule.n_steps}; choose 1 to {schedule.n_steps}")
     if n_steps == schedule.n_steps:
         return schedule, torch.arange(n_steps)
+    first = min(first, schedule.n_steps - n_steps)
     place = torch.linspace(1, 0, n_steps, dtype=torch.float64).flip(0)
-    steps = ((schedule.n_steps - 1) * place**power).round().long().maximum(torch.arange(n_steps))
+    steps = (first + (schedule.n_steps - 1 - first) * place**power).round().long().maximum(first + torch.arange(n_steps))
     kept = schedule.alpha_bar.cpu().double()[steps]
     alpha = kept / torch.cat([kept.new_ones(1), kept[:-1]])
     return Chain(1 - alpha).to(schedule.alpha_bar), steps
