@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 # %% ../nbs/00_config.ipynb #bc330290
 class Config(BaseModel):
@@ -85,6 +85,7 @@ class PatchesSource(Config):
     spacing_m: float = Field(1000, gt=0, description="distance of neighbouring cells, metres")
     first_hour: datetime = Field(description="local time of the first hour")
     zone: Zone = Field(description="time zone of the local day")
+    only: tuple[NonNegativeInt, ...] | None = Field(None, min_length=1, description="numbers of the patches to read, from 0; all if not given")
     n_hours: int | None = Field(None, gt=0, description="hours to read from the beginning; all if not given")
     missing_hours: tuple[int, ...] = Field((), description="hours of the day that were not recorded")
     bridge_hours: int = Field(0, ge=0, description="longest gap that is interpolated; 0 invents nothing")

@@ -134,11 +134,12 @@ def stand_in(
     tree: dict,  # a configuration as nested dictionaries, with `simulated`; not changed
     where: Path,  # its file, for the message
 ) -> dict:  # the same on a simulated city, named so
-    "Put a simulated city in the place of the records. Raises `InputError` for a file that does not give its size."
+    "Put a simulated city in the place of the records, and another one in that of `other_city`. Raises `InputError` for a file that does not give its size."
     if "simulated" not in tree:
         raise InputError(f"{where}: has no field 'simulated' with the size of a stand-in; add it, or choose a file such as milan_internet")
-    city = {"kind": "simulated", **tree["simulated"]}
-    return {**tree, "name": f"simulated_{tree.get('name')}", "data": {**tree.get("data", {}), "source": city}}
+    city, data = {"kind": "simulated", **tree["simulated"]}, tree.get("data", {})
+    cities = {"source": city, **({"other_city": {**city, "seed": city.get("seed", 0) + 1}} if data.get("other_city") else {})}
+    return {**tree, "name": f"simulated_{tree.get('name')}", "data": {**data, **cities}}
 
 # %% ../nbs/001_load_config.ipynb #b02ad8d4
 def load_config(

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import stouter
@@ -65,6 +66,20 @@ def test_evaluate_says_which_station_has_no_place(tmp_path):
     rows.assign(lon=9.1, lat=145.4).to_parquet(tmp_path / "a.parquet")
     refused(*files, says=["a.parquet", "145.4"])
     refused(*files, "--out", tmp_path / "judged.csv", says=["--out", ".json"])
+
+
+def test_evaluate_names_the_key_of_an_array_that_does_not_fit(tmp_path):
+    whole = {"values": np.ones((2, 48)), "stations": [1, 2], "start": "2013-11-01 00:00", "zone": "Europe/Rome", "service": "sms"}
+    np.savez(tmp_path / "real.npz", **whole)
+    for change, says in (
+        ({"values": np.ones((3, 4, 48))}, ["made.npz", "key stations has shape (2,)", "(3, 4, 48)"]),
+        ({"values": np.ones(48)}, ["made.npz", "key values", "(48,)"]),
+        ({"stations": [1, 3]}, ["station 3 is in generated and not in real"]),
+        ({"start": "2013-11-02 00:00"}, ["give the same days"]),
+        ({"zone": "Roma"}, ["made.npz", "zone 'Roma'"]),
+    ):
+        np.savez(tmp_path / "made.npz", **{**whole, **change})
+        refused("evaluate", "--real", tmp_path / "real.npz", "--generated", tmp_path / "made.npz", says=says)
 
 
 def test_few_bad_lines_are_counted_and_many_are_fatal(tmp_path, city):

@@ -8,14 +8,15 @@ import sys
 import time
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import COMMAND, ROOT, SHARED, needs_data, stouter
 from stouter.config_file import load_config
+from stouter.data.blocks import nearest_km
 from stouter.experiment.generate import find_rows
 from stouter.experiment.stages import open_run, run
-from stouter.files import InputError
-from stouter.page.facts import open_finished
+from stouter.page.document import write_page
 
 
 def test_run_makes_everything_it_promises(tiny_run):
@@ -53,6 +54,11 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     row = json.loads((tmp_path / "metrics.json").read_text())["methods"]["generated"]
     assert "generated" in judged.stdout and row["mae"] > 0 and 0.5 < row["c2st_auc"] <= 1 and row["moran_levels"] > 0
     assert set(pd.read_parquet(tmp_path / "metrics.parquet").metric) == set(row)
+    cube = frame.set_index(["sample", "station", "time"]).value.unstack("time")
+    stations = cube.index.unique("station")
+    np.savez(tmp_path / "traffic.npz", values=cube.to_numpy().reshape(3, len(stations), 72), stations=stations.to_numpy(), start="2013-11-08", zone="Europe/Rome", service="internet")
+    done = stouter("evaluate", "--real", out / "traffic.nc", "--generated", tmp_path / "traffic.npz", "--json")
+    assert json.loads(done.stdout)["methods"]["generated"] == row
 
 
 def test_learnt_in_one_city_and_judged_in_another(tmp_path):
@@ -67,8 +73,23 @@ def test_learnt_in_one_city_and_judged_in_another(tmp_path):
     run(config, 0, out)
     assert json.loads((out / "metrics.json").read_text()) == found
     assert len(find_rows(open_run(out).traffic, None)) == 12                         # `stouter generate` speaks of the city it learnt in
-    with pytest.raises(InputError, match="a page shows one city"):
-        open_finished(out)
+    write_page([out], tmp_path / "page.html")                                        # and the page shows the one that is judged
+    page = (tmp_path / "page.html").read_text()
+    assert "another city, of 12 stations" in page and "9 used, of 9 with traffic" in page
+
+
+@needs_data
+def test_two_parts_of_shandong_are_a_real_pair(tmp_path):
+    small = {"data.source.only": "[0, 20]", "data.other_city.only": "[21, 32]", "graph.n_epochs": "2", "train.n_updates": "2", "diffusion.n_steps": "5", "diffusion.n_sampling_steps": "2",
+             "denoiser.width": "4", "denoiser.multipliers": "[1]", "evaluation.n_samples": "2"}
+    here, there = load_config("shandong_parts").data.source.only, load_config("shandong_parts").data.other_city.only
+    assert sorted(here + there) == list(range(33))                       # every patch that is no copy, once
+    run(load_config("shandong_parts", small), 0, tmp_path)
+    places = [pd.read_parquet(tmp_path / part / "places.parquet") for part in ("", "other_city")]
+    assert [sorted(set(table.index // 16)) for table in places] == [[0, 20], [21, 32]]
+    assert nearest_km(pd.concat(places), np.arange(32), np.arange(32, 64)).min() > 19   # no place of one part is a neighbour of the other's
+    assert json.loads((tmp_path / "metrics.json").read_text())["scale_log_r2"].keys() == {"scale_head", "nearest_station"}
+    assert [name.rsplit("/")[-1] for name in json.loads((tmp_path / "provenance.json").read_text())["inputs"]] == ["uomo_SD.npz"]
 
 
 def test_simulate_then_ingest(tmp_path):

@@ -104,8 +104,8 @@ def generate(
 
 # %% ../../nbs/722_run_commands.ipynb #e85b0400
 def evaluate(
-    real: Annotated[Path, typer.Option(help="Real traffic: .parquet (station, time, service, value) or the .nc of `stouter ingest` or of a run.")],
-    generated: Annotated[Path, typer.Option(help="Generated traffic: the same columns and `sample`.")],
+    real: Annotated[Path, typer.Option(help="Real traffic: .parquet (station, time, service, value), .npz (values, stations, start, zone, service), or the .nc of `stouter ingest` or of a run.")],
+    generated: Annotated[Path, typer.Option(help="Generated traffic: the same columns and `sample`, or the same keys and values (samples, stations, hours).")],
     places: Annotated[Path | None, typer.Option(help="Positions of the stations: GeoJSON polygons with cellId, or a table (CSV, parquet) of id, lon, lat. A .nc file has them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the judgement here too, .json; beside it the rows, .parquet, and the score cards, _scores.png and _realism.png.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of references and subsamples.")] = 0,

@@ -23,8 +23,9 @@ def read_patches(
     missing: tuple[int, ...] = (4,),  # hours of the day that were not recorded: NaN in every day
     n_hours: int | None = 168,  # hours to read from the beginning; all if None
     spacing_m: float = 1000,  # distance of neighbouring cells, metres
+    only: tuple[int, ...] | None = None,  # numbers of the patches to read, from 0; all if None
 ) -> tuple[Traffic, pd.DataFrame]:  # traffic of the live cells; all places with lon, lat and a count for each kind
-    "Patches of a map as stations of one city. Raises `InputError` for a file without these arrays."
+    "Patches of a map as stations of one city. Raises `InputError` for a file without these arrays or these patches."
     try:
         with np.load(path, allow_pickle=False) as archive:
             volume, poi = np.stack([archive["traffic"], archive["users"]], axis=-1), archive["poi"]
@@ -33,6 +34,8 @@ def read_patches(
     if volume.ndim != 5 or poi.ndim != 4 or volume.shape[:3] != (poi.shape[0], *poi.shape[2:]):
         raise InputError(f"{path}: traffic has shape {volume.shape[:-1]}, poi {poi.shape}; expected the same patches, rows and columns")
     patches, rows, columns = volume.shape[:3]
+    if unknown := sorted(set(only or ()) - set(range(patches))):
+        raise InputError(f"{path}: field only asks for patches {unknown}; the file has patches 0 to {patches - 1}")
     patch, row, column = (axis.ravel() for axis in np.indices((patches, rows, columns)))
     wide = int(np.ceil(patches**0.5))
     stride = 20_000 + max(rows, columns) * spacing_m  # metres from patch to patch
@@ -43,6 +46,7 @@ def read_patches(
     }).rename_axis("station")
     volume = volume.reshape(len(places), -1, 2)[:, :n_hours].astype("float32")
     hours = pd.date_range(first_hour, periods=volume.shape[1], freq="h", tz=zone)
-    live = volume[..., 0].any(axis=1)
+    kept = np.isin(patch, range(patches) if only is None else only)
+    live = kept & volume[..., 0].any(axis=1)
     volume[:, np.isin(hours.hour, missing)] = np.nan
-    return Traffic.from_array(volume[live], places[live], hours, ("traffic", "users"), zone, "unknown", "Shandong"), places
+    return Traffic.from_array(volume[live], places[live], hours, ("traffic", "users"), zone, "unknown", "Shandong"), places[kept]

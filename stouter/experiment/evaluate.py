@@ -44,7 +44,7 @@ def evaluate(
     generated = generated.assign(time=generated.time.dt.tz_convert(real.time.dt.tz))
     fake, stations, hours = to_cube(generated, "generated")
     truth, known, all_hours = to_cube(real[real.service == services[0]].assign(sample=0), "real")
-    if (row := known.get_indexer(stations)).min() < 0:
+    if (row := known.astype(str).get_indexer(stations.astype(str))).min() < 0:
         raise InputError(f"station {stations[row.argmin()]} is in generated and not in real ({len(stations)} against {len(known)} stations)")
     try:
         index = period_index(hours)

@@ -119,8 +119,9 @@ class Guessed(Judged):
         space, (low, span) = self.tables[0].numpy(), (self.scaler.low, self.scaler.span)
         asked = self.judged.tables[0][torch.from_numpy(test)]
         block = spatial_blocks(self.traffic.stations.iloc[train], self.config.data.block_km, self.seed)
+        fold = np.random.default_rng([self.seed, 42]).permutation(block.max() + 1)[block] % 5     # whole blocks; a fold of one block alone asks little
         try:
-            head = ScaleHead.fit(space[train], low[train], span[train], block)
+            head = ScaleHead.fit(space[train], low[train], span[train], fold)
         except ValueError as error:
             raise InputError(f"data.block_km, data.new_share: {error}") from None
         unseen = predict(head, asked)

@@ -137,9 +137,9 @@ def open_patches(
     folder: Path,  # of the run; nothing is written
     progress: Callable,  # not needed: reading an archive is one call
 ) -> tuple[Traffic, pd.DataFrame]:  # traffic of the live cells; all places, with counts of each kind
-    "Read patches of a map. Raises `InputError` for a file without them."
+    "Read patches of a map, or some of them. Raises `InputError` for a file without them."
     traffic, places = read_patches(
-        source.patches, source.first_hour, source.zone, source.missing_hours, source.n_hours, source.spacing_m
+        source.patches, source.first_hour, source.zone, source.missing_hours, source.n_hours, source.spacing_m, source.only
     )
     return (bridge_gaps(traffic, source.bridge_hours) if source.bridge_hours else traffic), places
 

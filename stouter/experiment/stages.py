@@ -70,15 +70,18 @@ class Experiment(Guessed):
 
 # %% ../../nbs/704_stages.ipynb #4b3106f4
 def record_inputs(
-    config: ExperimentConfig,  # its source is read
+    config: ExperimentConfig,  # its sources are read
     out: Path,  # folder of the run
     progress: Callable,  # makes progress bars, as `tqdm`
 ) -> dict[str, dict[str, str | int]]:  # path -> `bytes` and `sha256`
-    "Fingerprints of the files of the source, or those recorded when it was read."
-    record, source = out / "provenance.json", config.data.source
-    if (out / "traffic.nc").exists():
-        return json.loads(record.read_text()).get("inputs", {}) if record.exists() else {}
-    return hash_files(input_files(source), (getattr(source, "keep", None) or out) / "fingerprints.json", progress)
+    "Fingerprints of the files of every source, or those recorded when it was read."
+    record, cities = out / "provenance.json", {out: config.data.source, out / "other_city": config.data.other_city}
+    read = [folder for folder in cities if (folder / "traffic.nc").exists()]
+    unread = [source for folder, source in cities.items() if source and folder not in read]
+    inputs = json.loads(record.read_text()).get("inputs", {}) if read and record.exists() else {}
+    for source in unread:
+        inputs |= hash_files(input_files(source), (getattr(source, "keep", None) or out) / "fingerprints.json", progress)
+    return inputs
 
 
 def assemble(

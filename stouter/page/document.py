@@ -34,7 +34,7 @@ def figures_of(
     rows: Sequence[int],  # stations of the week browser
 ) -> dict[str, dict]:  # name -> data and layout
     "Every figure that this run can fill."
-    e, history = shown.experiment, shown.history
+    e, history = shown.experiment.judged, shown.history
     volume = e.periods[0].volume.reshape(len(e.traffic.stations), -1)
     level = pd.Series(pd.DataFrame(volume).mean(axis=1).to_numpy(), e.traffic.stations.index)
     checks = history.get("validation_error", pd.Series(dtype=float))
@@ -53,7 +53,7 @@ def pattern_words(
     shown: Shown,  # a finished run
 ) -> tuple[list[tuple[str, str]], str]:  # rows of the table; why there are none
     "The patterns of section 3.2 as numbers, of stations that have traffic."
-    e = shown.experiment
+    e = shown.experiment.judged
     volume = e.traffic.volume(e.config.data.service)
     try:
         table = describe(volume[np.nan_to_num(volume).any(axis=1)], e.traffic.hours)
@@ -67,12 +67,12 @@ def view_of(
     max_values: int,  # numbers that its weeks may take
 ) -> tuple[dict, dict]:  # for the script (JSON); for the template
     "One run as the page shows it."
-    e, samples = shown.experiment, shown.scaled[shown.method]
-    judged_rows = e.split.test
-    test = take_stations(e.periods[1], judged_rows)
+    e, there, samples = shown.experiment, shown.experiment.judged, shown.scaled[shown.method]
+    judged_rows = e.test_rows
+    test = take_stations(there.periods[1], judged_rows)
     n, p, length = test.volume.shape
     station = np.repeat(judged_rows, p)
-    bands = np.stack([e.scaler.restore(b, station) for b in bands_of(samples)]).reshape(5, n, p * length)
+    bands = np.stack([there.scaler.restore(b, station) for b in bands_of(samples)]).reshape(5, n, p * length)
     weeks = weeks_of(test.hours, test.volume.reshape(n, -1), bands, test.station, max_values)
     figures, (patterns, no_patterns) = figures_of(shown, judged_rows[weeks.pop("rows")].tolist()), pattern_words(shown)
     judged = Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(verdict(shown.metrics["methods"], shown.method)))))
@@ -80,7 +80,7 @@ def view_of(
         "name": shown.name, "method": shown.method, "unit": shown.unit, "facts": data_facts(shown), "provenance": provenance_facts(shown), "inputs": input_facts(shown), "figures": list(figures), "verdict": judged,
         "config": yaml.safe_dump({"seed": e.seed, **e.config.model_dump(mode="json")}, sort_keys=False), "rows": score_rows([shown.metrics["methods"]]),
         "patterns": patterns, "no_patterns": no_patterns, "n_stations": n, "n_kept": len(weeks["stations"]), "n_samples": len(samples),
-        "simulated": e.config.data.source.kind == "simulated", "n_updates": len(shown.history),
+        "simulated": there.config.data.source.kind == "simulated", "n_updates": len(shown.history),
     }
     return {"name": shown.name, "unit": shown.unit if len(shown.unit) < 34 else "traffic", "figures": figures, "weeks": weeks}, words
 

@@ -39,12 +39,13 @@ def read_json(
 def open_finished(
     folder: Path,  # of a finished run
 ) -> Experiment:  # with all its results
-    "A run that was judged. Raises `FileNotFoundError` for a folder without a run, `InputError` for an unfinished one or one of two cities."
+    "A run that was judged. Raises `FileNotFoundError` for a folder without a run, `InputError` for an unfinished one."
     folder = Path(folder)
     read_mark(folder)
     check_finished(folder, NEEDED)
-    if (run := open_run(folder)).config.data.other_city:
-        raise InputError(f"{folder}: a page shows one city, and this run judges another one than it learnt in; see run.ipynb and metrics.json there")
+    run = open_run(folder)
+    beside = run.judged.folder.relative_to(folder)                       # `other_city`, or the folder itself
+    check_finished(folder, [str(beside / name) for name in ("traffic.nc", "places.parquet")])
     return run
 
 # %% ../../nbs/7111_page_facts.ipynb #ad344e6f
@@ -65,7 +66,7 @@ class Shown:
 
     @cached_property
     def unit(self) -> str:  # of a volume
-        traffic, service = self.experiment.traffic, self.experiment.config.data.service
+        traffic, service = self.experiment.judged.traffic, self.experiment.config.data.service
         return f"{service} (unit unknown)" if traffic.unit == "unknown" else f"{service} ({traffic.unit} per hour)"
 
     @cached_property
@@ -92,14 +93,17 @@ def data_facts(
     shown: Shown,  # a finished run
 ) -> dict[str, str]:  # what -> in words
     "What the data is, how it was cut and how the run generated."
-    e, label = shown.experiment, shown.metrics
-    (train, test), (every, places), d = e.periods, e.opened, e.config.data
+    e, there, label = shown.experiment, shown.experiment.judged, shown.metrics
+    train, test, (every, places), d = e.periods[0], there.periods[1], there.opened, there.config.data
+    home = e.config.data.source.kind
+    learnt = {} if there is e else {"Learnt in": f"another city, of {len(train.station):,} stations: {SOURCES.get(home, home)}; all figures are of the city that is judged"}
     seconds = shown.history.get("seconds", pd.Series([np.nan])).iloc[-1]
     took = f", {seconds / 60:.1f} minutes" if np.isfinite(seconds) else ""
     return {
         "Data set": f"{e.config.name}: {SOURCES.get(d.source.kind, d.source.kind)}",
         "Traffic": shown.unit,
-        "Stations": f"{len(train.station):,} used, of {len(every.stations):,} with traffic and {len(places):,} places in the graph",
+        "Stations": f"{len(test.station):,} used, of {len(every.stations):,} with traffic and {len(places):,} places in the graph",
+        **learnt,
         "Training": f"{train.volume.shape[1]} {d.period}s from {train.days[0]:%a %d %b %Y}, {np.isnan(train.volume).mean():.2%} of the hours missing",
         "Test": f"{test.volume.shape[1]} {d.period}s, {test.days[0]:%a %d %b %Y} to {test.hours[-1]:%a %d %b %Y}, {np.isnan(test.volume).mean():.2%} of the hours missing",
         "Local time": every.zone,
