@@ -154,7 +154,7 @@ class DenoiserConfig(Config):
     fusion: Literal["concat", "weight", "gate", "cross", "decoupled"] = Field("concat", description="how the two embeddings are fused (Eq. 16, Table 6)")
     n_heads: int = Field(4, gt=0, description="attention heads")
     pooled: bool = Field(False, description="one mean embedding of the hours for the whole period (ablation)")
-    place_waves: int = Field(64, ge=0, description="sines of a station's embedding beside it; 0 as in the paper")
+    place_waves: int = Field(64, ge=0, description="sines of a station's embedding beside it; 0 as in the paper, and by default where protocol asks for places that were never seen")
 
 
 class DiffusionConfig(Config):
@@ -207,6 +207,13 @@ class ExperimentConfig(Config):
     denoiser: DenoiserConfig = DenoiserConfig()
     train: TrainConfig = TrainConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def no_sines_of_unseen_places(cls, given: object) -> object:
+        unseen = isinstance(given, dict) and isinstance(given.get("data"), dict) and given["data"].get("protocol", "new_days") != "new_days"
+        told = given.get("denoiser", {}) if unseen else None
+        return {**given, "denoiser": {"place_waves": 0, **told}} if isinstance(told, dict) else given
 
     @model_validator(mode="after")
     def hidden_where_it_serves(self) -> "ExperimentConfig":

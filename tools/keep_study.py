@@ -1,5 +1,5 @@
 """Keep the tables of finished studies, small: python tools/keep_study.py RUNS STUDY ... writes nbs/results/STUDY.csv, and STUDY.curves.csv (losses, in 50 means)
-where the methods differ."""
+where the methods differ. Every data set counts that has runs below RUNS/STUDY, the study's own first."""
 import json
 import sys
 from pathlib import Path
@@ -19,9 +19,16 @@ def curve(cell) -> pd.DataFrame:
     return pd.DataFrame({"dataset": cell.dataset, "variant": cell.variant, "seed": cell.seed, "what": name, "update": means["update"].round(), "value": means[name].map("{:.5g}".format)})
 
 
+def cells_of(name: str, home: Path) -> list:
+    "All cells of a study on the data sets that have runs; a simulated city is known by its name."
+    own = load_study(name).datasets
+    there = sorted({path.parents[2].name for path in home.glob("*/*/seed*/metrics.json")}, key=lambda d: (d not in own, d))
+    return [cell for d in there for cell in plan(name, home, [d.removeprefix("simulated_")], simulated=d.startswith("simulated_"))]
+
+
 for name in sys.argv[2:]:
     study = load_study(name)
-    cells = plan(name, Path(sys.argv[1]) / study.runs)
+    cells = cells_of(name, Path(sys.argv[1]) / study.runs)
     table = collect(cells)
     table = table[table.trained | (table.variant == study.baseline)]      # references are the same in every run of a seed
     costs = [{"dataset": c.dataset, "variant": c.variant, "seed": c.seed, "method": c.variant, "trained": True, "metric": metric, "value": value}
