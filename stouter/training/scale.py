@@ -75,7 +75,7 @@ class ScaleHead:
     y: np.ndarray  # (N, 2) log span and low / span
     centre: np.ndarray  # (d,)
     spread: np.ndarray  # (d,) infinite for a constant column
-    errors: dict[str, float]  # root mean squared error of log span on held-out blocks; regressions that lose to the mean on some fold are not there
+    errors: dict[str, float]  # root mean squared error of log span on held-out blocks; regressions that are not better than the mean beyond chance are not there
     name: str  # the chosen one
 
     @classmethod
@@ -84,7 +84,7 @@ class ScaleHead:
         embedding: Tensor | np.ndarray,  # (N, d) F_s of the training stations
         low: np.ndarray,  # (N,) smallest training volume, >= 0
         span: np.ndarray,  # (N,) range of the training volumes, > 0
-        fold: np.ndarray,  # (N,) fold of each station; blocks stay whole
+        fold: np.ndarray,  # (N,) block of each station
     ) -> "ScaleHead":
         "Choose a regression by the folds. Raises `ValueError` for lengths that differ, a span that is not positive or a single fold."
         x, low, span = (np.asarray(v, float) for v in (embedding, low, span))
@@ -97,7 +97,9 @@ class ScaleHead:
         x, y = (x - centre) / spread, np.column_stack([np.log(span), low / span])
         part = np.unique(fold, return_inverse=True)[1]
         wrong = {name: np.bincount(part, (held_out(f, x, y, fold) - y)[:, 0] ** 2) for name, f in REGRESSIONS.items()}
-        errors = {name: float(np.sqrt(w.sum() / len(x))) for name, w in wrong.items() if (w <= wrong["mean"]).all()}
+        gain = {name: wrong["mean"] - w for name, w in wrong.items()}
+        better = [name for name, g in gain.items() if name == "mean" or g.mean() > g.std(ddof=1) / len(g) ** 0.5]
+        errors = {name: float(np.sqrt(wrong[name].sum() / len(x))) for name in better}
         return cls(x, y, centre, spread, errors, min(errors, key=errors.get))
 
     @property
