@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Zone', 'Source', 'Encoder', 'Config', 'known_zone', 'SimulatedSource', 'RecordsSource', 'ArraySource',
            'PatchesSource', 'TrafficSource', 'DataConfig', 'GraphConfig', 'DenoiserConfig', 'DiffusionConfig',
-           'TrainConfig', 'EvaluationConfig', 'ExperimentConfig']
+           'TrainConfig', 'StudentConfig', 'EvaluationConfig', 'ExperimentConfig']
 
 # %% ../nbs/00_config.ipynb #f3503db0
 from datetime import date, datetime
@@ -191,6 +191,14 @@ class TrainConfig(Config):
     tensorboard: bool = Field(False, description="whether the folder of the run gets files for TensorBoard; needs the package tensorboard")
 
 
+class StudentConfig(Config):
+    "A student of few strides, taught by samples of the whole chain after the training; it then generates."
+    n_updates: int = Field(0, ge=0, description="updates of the student; 0 teaches none, the trained network generates itself")
+    n_lessons: int = Field(6144, gt=0, description="samples of the whole chain that it learns from, at least; each costs n_steps answers of the network")
+    batch_size: int = Field(256, ge=8, description="walks of an update, 8 for each station and day")
+    lr: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
+
+
 class EvaluationConfig(Config):
     "How a run is judged (section 6.1.3)."
     n_samples: int = Field(16, ge=2, description="generated samples of each test period")
@@ -206,6 +214,7 @@ class ExperimentConfig(Config):
     diffusion: DiffusionConfig = DiffusionConfig()
     denoiser: DenoiserConfig = DenoiserConfig()
     train: TrainConfig = TrainConfig()
+    student: StudentConfig = StudentConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
     @model_validator(mode="before")
@@ -221,6 +230,12 @@ class ExperimentConfig(Config):
             raise ValueError(f"diffusion.guidance {self.diffusion.guidance} needs a network that was trained without its condition too; set train.hidden_share")
         if self.train.hidden_share and self.method in ("vae", "tcn_gan"):
             raise ValueError(f"train.hidden_share is for diffusion methods; {self.method} has no guidance")
+        return self
+
+    @model_validator(mode="after")
+    def taught_where_it_serves(self) -> "ExperimentConfig":
+        if self.student.n_updates and (self.method in ("vae", "tcn_gan") or self.diffusion.sampler != "dpm"):
+            raise ValueError(f"student.n_updates is for diffusion methods that walk with dpm; got method {self.method}, diffusion.sampler {self.diffusion.sampler}")
         return self
 
     @model_validator(mode="after")

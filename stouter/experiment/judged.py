@@ -22,7 +22,8 @@ from ..evaluation.proper_scores import crps
 from ..evaluation.real_against_real import floor_and_ceiling, n_others
 from ..evaluation.realism import LEAST_DAYS, RealSide, n_whole_days
 from .machine import load_tensors
-from .methods import NAMES, Trained
+from .methods import NAMES
+from .taught import Taught
 from ..files import InputError, replacing
 from ..training.batches import stream
 from ..training.scale import ScaleHead, log_r2, nearest, predict
@@ -44,7 +45,7 @@ def judge(
 ALL_REFERENCES = REFERENCES | PLACE_REFERENCES  # methods that need no training
 
 
-class Drawn(Trained):
+class Drawn(Taught):
     "Generation. Files: `samples.safetensors`."
 
     @cached_property

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
+import pandas as pd
 import torch
 from pydantic import ValidationError
 from tqdm import tqdm
@@ -35,7 +36,7 @@ def label_of(
     "What a number must be read with: data set, seed, T, sampler, sizes."
     d = config.diffusion
     return {"dataset": config.name, "protocol": config.data.protocol, "method": NAMES[config.method], "service": config.data.service, "seed": seed, "stations": n_stations, "test_periods": config.data.n_test_periods,
-            "T": d.n_steps, "sampler": f"{d.sampler}-{d.n_sampling_steps}", "n_samples": config.evaluation.n_samples}
+            "T": d.n_steps, "sampler": f"{d.sampler}-{d.n_sampling_steps}" + (" of a student" if config.student.n_updates else ""), "n_samples": config.evaluation.n_samples}
 
 # %% ../../nbs/704_stages.ipynb #2325786f
 class Experiment(Guessed):
@@ -43,7 +44,7 @@ class Experiment(Guessed):
 
     @cached_property
     def costs(self) -> dict[str, float]:
-        "Parameters, seconds of training, and seconds of one batch of 128 periods with its condition (Table 4); measured once."
+        "Parameters, seconds of training (of a student and its lessons too), and seconds of one batch of 128 periods with its condition (Table 4); measured once."
         path, generator = self.folder / "costs.json", self.generator
         if not path.exists():
             batch, seconds = self.samples[1].condition[torch.arange(128) % len(self.samples[1])], []
@@ -52,7 +53,10 @@ class Experiment(Guessed):
                 generator.sample(batch, 1, stream(self.seed, 39))
                 seconds.append(time.perf_counter() - began)
             n = sum(p.numel() for p in generator.network.parameters())
-            write_json(path, {"parameters": n, "training_seconds": float(self.history.seconds.iloc[-1]), "batch_seconds": min(seconds)})
+            trained = float(self.history.seconds.iloc[-1])
+            if self.config.student.n_updates:
+                trained += self.lessons[1] + float(pd.read_parquet(self.folder / "student" / "history.parquet").seconds.iloc[-1])
+            write_json(path, {"parameters": n, "training_seconds": trained, "batch_seconds": min(seconds)})
         return json.loads(path.read_text())
 
     @cached_property
@@ -125,8 +129,10 @@ def open_run(
     "A finished run. Raises `FileNotFoundError` for a folder without one, `InputError` for an unfinished one or another version's."
     folder = Path(folder)
     mark = read_mark(folder)
-    check_finished(folder, ("traffic.nc", "places.parquet", "graph_space.safetensors", "weights.safetensors"))
     try:
-        return Experiment(ExperimentConfig(**mark["config"]), mark["seed"], folder, progress)
+        config = ExperimentConfig(**mark["config"])
+        student = ("student/weights.safetensors",) if config.student.n_updates else ()
+        check_finished(folder, ("traffic.nc", "places.parquet", "graph_space.safetensors", "weights.safetensors", *student))
+        return Experiment(config, mark["seed"], folder, progress)
     except (ValidationError, TypeError):
         raise InputError(f"{folder / 'run.yaml'}: not a configuration of this version of stouter; run again in a new folder") from None
