@@ -4,7 +4,7 @@
 
 Every setting makes the same station-days (the test days of some stations, spread evenly over the stations' mean traffic), several times with other
 noise; every draw is judged by itself and kept, so that the spread of the draws says how much of a difference is noise. A draw that stands in the file
-is not made again.
+is not made again. A run with a student is asked for it too; everything else is walked with the trained network.
 """
 import argparse
 import json
@@ -22,7 +22,8 @@ from stouter.experiment.folder import write_json
 from stouter.experiment.stages import Experiment, open_run
 from stouter.training.batches import stream
 
-WAYS = {"ddpm": SAMPLERS["ddpm"], "ddim": SAMPLERS["ddim"], "dpm to the end": partial(sample_dpm, power=3.0, rest=0.0), "dpm": SAMPLERS["dpm"]}
+WAYS = {"ddpm": SAMPLERS["ddpm"], "ddim": SAMPLERS["ddim"], "dpm to the end": partial(sample_dpm, power=3.0, rest=0.0), "dpm": SAMPLERS["dpm"],
+        "student": SAMPLERS["dpm"]}
 YARDSTICK = 1000  # steps of DDPM
 SETTINGS = [  # way, steps, numbers of the network, draws
     *(("dpm", n, "float32", 4) for n in (4, 5, 6, 7, 8, 10, 20)), ("dpm", 6, "bfloat16", 4),  # the same noise in half the bits
@@ -42,7 +43,7 @@ def quality(real: np.ndarray, drawn: np.ndarray, shape: tuple[int, int]) -> dict
 
 
 def measure(experiment: Experiment, way: str, n_steps: int, precision: str, draw: int, n_stations: int, n_samples: int, batch_size: int) -> dict:
-    test, generator = experiment.samples[1], experiment.generator
+    test, generator = experiment.samples[1], experiment.generator if way == "student" else experiment.trained
     order = np.argsort(np.nanmean(experiment.periods[0].volume, (1, 2)), kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(n_stations, len(order))).round().astype(int)]
     n_days = experiment.periods[1].volume.shape[1]
@@ -69,7 +70,8 @@ if __name__ == "__main__":
     for folder in a.runs:
         experiment = open_run(folder)
         rows = table.setdefault(f"{experiment.config.name}/seed{experiment.seed}", [])
-        for *setting, draws in [("ddpm", YARDSTICK, "float32", a.yardstick), *SETTINGS]:
+        student = experiment.config.student.n_updates and [("student", experiment.config.diffusion.n_sampling_steps, "float32", 2 * a.yardstick)]
+        for *setting, draws in [("ddpm", YARDSTICK, "float32", a.yardstick), *SETTINGS, *(student or [])]:
             for draw in range(draws):
                 if [*setting, draw] in [[row["sampler"], row["steps"], row["precision"], row["draw"]] for row in rows]:
                     continue

@@ -138,24 +138,27 @@ def updates_done(folder):
 
 
 def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
-    options = ("-p", "train.n_updates", 400, "-p", "train.checkpoint_every", 20)
+    options = ("-p", "train.n_updates", 400, "-p", "train.checkpoint_every", 20,
+               "-p", "student.n_updates", 120, "-p", "student.n_lessons", 1000, "-p", "student.batch_size", 64)
     whole = tmp_path / "whole"
     stouter("run", "tiny", "--out", whole, *options)
     out = tmp_path / "killed"
     command = [*COMMAND, "run", "tiny", "--out", str(out), *map(str, options)]
-    kills = 0
-    for stop_after in (20, 120):
+    student, kills = out / "student", []
+    moments = [(out, lambda: updates_done(out) >= 20), (out, lambda: updates_done(out) >= 120),
+               (student, lambda: len(list((student / "lessons").glob("[0-9]*"))) >= 3), (student, lambda: updates_done(student) >= 50)]
+    for stage, has_come in moments:
         process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while updates_done(out) < stop_after and process.poll() is None:
+        while not has_come() and process.poll() is None:
             time.sleep(0.02)
         if process.poll() is None:
             os.killpg(process.pid, 9)
-            kills += not (out / "weights.safetensors").exists()
+            if not (stage / "weights.safetensors").exists():
+                kills.append(stage)
         process.wait()
         subprocess.run(["pkill", "-9", "-f", str(out)], check=False)
-    assert kills >= 1, "the runs ended before they could be killed"
-    assert 0 < updates_done(out) < 400
+    assert set(kills) == {out, student}, "the stages ended before they could be killed"
     stouter("run", "tiny", "--out", out, *options)
     assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
 

@@ -303,12 +303,12 @@ def test_disk_full_on_the_way(publisher, tmp_path):
             fetch(publisher, tmp_path, workers=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    kept = [path.stat().st_size for path in tmp_path.glob("*.part")]
-    assert kept == [120_000] * 3
+    *begun, third, second, first = sorted(path.stat().st_size for path in tmp_path.glob("*.part"))
+    assert (first, second, third) == (120_000,) * 3 and len(begun) <= 1              # a fourth may have begun before the third failure was heard of
     publisher.log.clear()
     fetch(publisher, tmp_path)
     assert whole(publisher, tmp_path)
-    assert sorted(start for _, start in publisher.log) == [0, 0, 120_000, 120_000, 120_000]      # description, fourth file, three ends
+    assert sorted(start for _, start in publisher.log) == sorted([0, *(begun or [0]), 120_000, 120_000, 120_000])    # description, fourth file, three ends
 
 
 def test_folder_that_cannot_be(publisher, tmp_path):

@@ -63,5 +63,6 @@ class Taught(Trained):
             return self.trained
         student = replace(self.trained, denoiser=copy.deepcopy(self.trained.denoiser))
         recipe = Recipe(c.n_updates, c.batch_size, c.lr, ema_decay=EMA_DECAY, checkpoint_every=50)
-        fit = lambda show: fit_student(student, self.lessons[0], recipe, mix(self.seed, 25), folder / "checkpoint.pt", show)
+        lessons = None if (folder / "weights.safetensors").exists() else self.lessons[0]
+        fit = lambda show: fit_student(student, lessons, recipe, mix(self.seed, 25), folder / "checkpoint.pt", show)
         return self.learnt(student, folder, "student", c.n_updates, fit)
