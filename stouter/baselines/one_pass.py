@@ -7,7 +7,7 @@ __all__ = ['HourGuide', 'OnePassNetwork', 'draw', 'DrawnDays', 'Lessons', 'OnePa
 
 # %% ../../nbs/6120_one_pass.ipynb #ed2aabc1
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -117,7 +117,7 @@ class Lessons:
     @property
     def label(self) -> dict:
         "What tells one run from another."
-        return {"method": self.method, "seed": self.seed, "samples": len(self.data), **asdict(self.recipe), **self.settings}
+        return {"method": self.method, "seed": self.seed, "samples": len(self.data), **self.recipe.label, **self.settings}
 
     def start(self, network: nn.Module) -> State:
         "State before the first update."

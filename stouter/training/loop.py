@@ -10,7 +10,7 @@ __all__ = ['Team', 'Alone', 'in_company', 'share_of', 'Denoising', 'descend', 'T
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -96,7 +96,7 @@ class Denoising:
     @property
     def label(self) -> dict:
         "What tells one run from another."
-        return {"seed": self.seed, "samples": len(self.data), **asdict(self.recipe)}
+        return {"seed": self.seed, "samples": len(self.data), **self.recipe.label}
 
     def start(self, network: nn.Module) -> State:
         "State before the first update."

@@ -41,6 +41,11 @@ class Recipe:
     checkpoint_every: int = 500  # updates
     tensorboard: bool = False  # whether `tensorboard` beside the checkpoint shows the history
 
+    @property
+    def label(self) -> dict:
+        "What tells one training from another: everything that changes a number."
+        return {name: value for name, value in asdict(self).items() if name != "tensorboard"}
+
 
 def learning_rate(
     update: int,  # 0 <= update < recipe.n_updates

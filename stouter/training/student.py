@@ -7,7 +7,7 @@ __all__ = ['EACH', 'energy_loss', 'Lessons', 'lesson_conditions', 'draw_lessons'
 
 # %% ../../nbs/555_student.ipynb #303a66fb
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ class Walking:
     @property
     def label(self) -> dict:
         "What tells one run from another."
-        return {"seed": self.seed, "lessons": list(self.lessons.x.shape), "steps": self.student.n_sampling_steps, **asdict(self.recipe)}
+        return {"seed": self.seed, "lessons": list(self.lessons.x.shape), "steps": self.student.n_sampling_steps, **self.recipe.label}
 
     def start(self, network: nn.Module) -> State:
         "State before the first update."
