@@ -99,6 +99,8 @@ def data_facts(
     learnt = {} if there is e else {"Learnt in": f"another city, of {len(train.station):,} stations: {SOURCES.get(home, home)}; all figures are of the city that is judged"}
     seconds = shown.history.get("seconds", pd.Series([np.nan])).iloc[-1]
     took = f", {seconds / 60:.1f} minutes" if np.isfinite(seconds) else ""
+    pupil = e.config.student
+    taught = f"; then a student, {pupil.n_updates:,} updates on {pupil.n_lessons:,} days of the whole chain" if pupil.n_updates else ""
     return {
         "Data set": f"{e.config.name}: {SOURCES.get(d.source.kind, d.source.kind)}",
         "Traffic": shown.unit,
@@ -108,7 +110,7 @@ def data_facts(
         "Test": f"{test.volume.shape[1]} {d.period}s, {test.days[0]:%a %d %b %Y} to {test.hours[-1]:%a %d %b %Y}, {np.isnan(test.volume).mean():.2%} of the hours missing",
         "Local time": every.zone,
         "Chain": f"T = {label['T']}, sampler {label['sampler']}, {label['n_samples']} samples of every test {d.period}",
-        "Learning": f"{len(shown.history):,} updates{took}, seed {e.seed}",
+        "Learning": f"{len(shown.history):,} updates{took}, seed {e.seed}{taught}",
     }
 
 # %% ../../nbs/7111_page_facts.ipynb #d961841d
