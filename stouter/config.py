@@ -195,8 +195,8 @@ class StudentConfig(Config):
     "A student of few strides, taught by samples of the whole chain after the training; it then generates."
     n_updates: int = Field(0, ge=0, description="updates of the student; 0 teaches none, the trained network generates itself")
     n_lessons: int = Field(12288, gt=0, description="samples of the whole chain that it learns from, at least; each costs n_steps answers of the network")
-    batch_size: int = Field(256, ge=8, description="walks of an update, 8 for each station and day")
-    lr: float = Field(1e-4, gt=0, description="peak learning rate of AdamW")
+    batch_size: int = Field(128, ge=8, description="walks of an update, 8 for each station and day")
+    lr: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
 
 
 class EvaluationConfig(Config):
