@@ -70,7 +70,7 @@ if __name__ == "__main__":
     for folder in a.runs:
         experiment = open_run(folder)
         rows = table.setdefault(f"{experiment.config.name}/seed{experiment.seed}", [])
-        student = experiment.config.student.n_updates and [("student", experiment.config.diffusion.n_sampling_steps, "float32", 2 * a.yardstick)]
+        student = experiment.config.student.n_updates and [("student", experiment.config.diffusion.n_sampling_steps, "float32", 16)]
         for *setting, draws in [("ddpm", YARDSTICK, "float32", a.yardstick), *SETTINGS, *(student or [])]:
             for draw in range(draws):
                 if [*setting, draw] in [[row["sampler"], row["steps"], row["precision"], row["draw"]] for row in rows]:
