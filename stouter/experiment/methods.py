@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'METHODS', 'Show', 'diffusion', 'build_stouter', 'build_diffwave', 'build_one_pass', 'build_method',
-           'Trained']
+           'Learning', 'Trained']
 
 # %% ../../nbs/7041_methods.ipynb #db07e4f7
 from collections.abc import Callable
@@ -84,17 +84,8 @@ def build_method(
 Show = Callable[[int, float], None]  # called with updates done and loss
 
 
-class Trained(Sampled):
-    "Training. Files: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `weights.safetensors`, on demand `tensorboard`."
-
-    @cached_property
-    def trained(self) -> object:
-        "The trained method; resumes from a checkpoint."
-        with seeded(self.seed, 20):
-            method = build_method(self.config, *(table.shape[1] for table in self.tables))
-        recipe, (train, held) = Recipe(**self.config.train.model_dump()), self.learning
-        fit = lambda show: method.fit(train, recipe, mix(self.seed, 21), self.folder / "checkpoint.pt", show, held)
-        return self.learnt(method, self.folder, "train", recipe.n_updates, fit)
+class Learning(Sampled):
+    "How a run keeps what a method learns."
 
     def learnt(
         self,
@@ -120,6 +111,19 @@ class Trained(Sampled):
         method.network.load_state_dict(load_tensors(weights))
         method.network.eval()
         return method
+
+# %% ../../nbs/7041_methods.ipynb #995df7cd
+class Trained(Learning):
+    "Training. Files: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `weights.safetensors`, on demand `tensorboard`."
+
+    @cached_property
+    def trained(self) -> object:
+        "The trained method; resumes from a checkpoint."
+        with seeded(self.seed, 20):
+            method = build_method(self.config, *(table.shape[1] for table in self.tables))
+        recipe, (train, held) = Recipe(**self.config.train.model_dump()), self.learning
+        fit = lambda show: method.fit(train, recipe, mix(self.seed, 21), self.folder / "checkpoint.pt", show, held)
+        return self.learnt(method, self.folder, "train", recipe.n_updates, fit)
 
     @cached_property
     def history(self) -> pd.DataFrame:
