@@ -4,13 +4,13 @@
 
 Every setting makes the same station-days (the test days of some stations, spread evenly over the stations' mean traffic), several times with other
 noise; every draw is judged by itself and kept, so that the spread of the draws says how much of a difference is noise. A draw that stands in the file
-is not made again. A run with a student (`-p student.n_updates 800`) is asked for it too; everything else is walked with the trained network.
+is not made again. A run with a student (`-p student.n_updates 800`) is asked for it too, and its lessons teach students of fewer strides in the same way; everything else is walked with the trained network.
 """
 import argparse
 import json
 import platform
 import time
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from stouter.evaluation.metrics import crps, jsd_pooled
 from stouter.experiment.folder import write_json
 from stouter.experiment.stages import Experiment, open_run
 from stouter.training.batches import stream
+from stouter.training.generator import DiffusionGenerator
 
 WAYS = {"ddpm": SAMPLERS["ddpm"], "ddim": SAMPLERS["ddim"], "dpm to the end": partial(sample_dpm, power=3.0, rest=0.0), "dpm": SAMPLERS["dpm"],
         "student": SAMPLERS["dpm"]}
@@ -29,6 +30,19 @@ SETTINGS = [  # way, steps, numbers of the network, draws
     *(("dpm", n, "float32", 4) for n in (4, 5, 6, 7, 8, 10, 20)), ("dpm", 6, "bfloat16", 4),  # the same noise in half the bits
     *(("dpm to the end", n, "float32", 4) for n in (4, 6, 8)), ("dpm to the end", 20, "float32", 2),
     *(("ddim", n, "float32", draws) for n, draws in ((6, 4), (10, 2), (20, 2), (50, 1))), ("ddpm", 100, "float32", 1)]
+
+
+STRIDES, PUPIL_DRAWS = (2, 4), 32  # of further students; draws of every student
+
+
+@cache
+def pupil(experiment: Experiment, n_strides: int) -> DiffusionGenerator:
+    "The run's own student, or one that its lessons make of its trained network for other strides."
+    if n_strides == experiment.config.diffusion.n_sampling_steps:
+        return experiment.generator
+    student, fit = experiment.teach(n_strides, experiment.lessons[0])
+    fit()
+    return student
 
 
 def midnight(x: np.ndarray) -> np.ndarray:
@@ -43,7 +57,7 @@ def quality(real: np.ndarray, drawn: np.ndarray, shape: tuple[int, int]) -> dict
 
 
 def measure(experiment: Experiment, way: str, n_steps: int, precision: str, draw: int, n_stations: int, n_samples: int, batch_size: int) -> dict:
-    test, generator = experiment.samples[1], experiment.generator if way == "student" else experiment.trained
+    test, generator = experiment.samples[1], pupil(experiment, n_steps) if way == "student" else experiment.trained
     order = np.argsort(np.nanmean(experiment.periods[0].volume, (1, 2)), kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(n_stations, len(order))).round().astype(int)]
     n_days = experiment.periods[1].volume.shape[1]
@@ -70,8 +84,8 @@ if __name__ == "__main__":
     for folder in a.runs:
         experiment = open_run(folder)
         rows = table.setdefault(f"{experiment.config.name}/seed{experiment.seed}", [])
-        student = experiment.config.student.n_updates and [("student", experiment.config.diffusion.n_sampling_steps, "float32", 16)]
-        for *setting, draws in [("ddpm", YARDSTICK, "float32", a.yardstick), *SETTINGS, *(student or [])]:
+        pupils = {experiment.config.diffusion.n_sampling_steps, *STRIDES} if experiment.config.student.n_updates else ()
+        for *setting, draws in [("ddpm", YARDSTICK, "float32", a.yardstick), *SETTINGS, *(("student", n, "float32", PUPIL_DRAWS) for n in sorted(pupils))]:
             for draw in range(draws):
                 if [*setting, draw] in [[row["sampler"], row["steps"], row["precision"], row["draw"]] for row in rows]:
                     continue

@@ -1,10 +1,10 @@
 """How long does a batch take? One batch of 128 station-days, defaults, from noise to traffic, condition included.
 
-    python benchmarks/sampling.py [--threads 1] [--steps 25] [--repeats 7] [--json | --write]
+    python benchmarks/sampling.py [--threads 1 2] [--steps 25] [--repeats 7] [--json | --write]
 
-Prints a table (seconds are the best of several; rates and fractions are of the same run): the whole batch; what is done once (prepare) and
-at each step (denoise); a training update; all as fractions of the rates that this machine reaches in a large fp32 matrix product and in a
-large fp32 convolution, which need not be the same. With one thread the clock is CPU time, else wall time.
+Prints a table for each number of threads (seconds are the best of several; rates and fractions are of the same table): the whole batch; what is
+done once (prepare) and at each step (denoise); a training update; all as fractions of the rates that this machine reaches in a large fp32 matrix
+product and in a large fp32 convolution, which need not be the same. With one thread the clock is CPU time, else wall time.
 
 With the package denoising-diffusion-pytorch (Phil Wang; pip install denoising-diffusion-pytorch; wanted by nothing else here) its `Unet1D`
 is measured beside ours at an equal number of parameters, unconditioned as it is.
@@ -113,21 +113,23 @@ def measure(threads: int, n_steps: int | None, repeats: int) -> dict:
     }
 
 
-def show(result: dict) -> None:
-    spent, peer = result["seconds"], result["peer_parameters"]
-    print(f"{result['network']}, {result['machine']}")
-    for name, value in spent.items():
-        fractions = "".join(f"  {f:5.0%} of a {p}" for p, f in result["fraction_of_peak"].get(name, {}).items())
-        print(f"{name:14} {1e3 * value:9.1f} ms{fractions}")
-    print(f"{result['station_days_per_second']:.0f} station-days/s; a step under bfloat16 autocast takes {spent['bf16 denoise'] / spent['denoise']:.2f} x that in fp32")
-    if peer:
-        print(f"Unet1D ({peer / 1e6:.2f} M parameters) takes {spent['peer forward'] / spent['denoise']:.2f} x our step, "
-              f"{spent['peer forward'] / spent['forward']:.2f} x our whole forward pass, {spent['peer update'] / spent['update']:.2f} x our update")
+def show(results: list[dict]) -> None:
+    print(results[0]["network"])
+    for result in results:
+        spent, peer, machine = result["seconds"], result["peer_parameters"], result["machine"]
+        print(f"\n{machine['threads']} thread(s): " + ", ".join(f"{rate:.0f} GFLOP/s in a {name}" for name, rate in machine["GFLOP/s"].items()))
+        for name, value in spent.items():
+            fractions = "".join(f"  {f:5.0%} of a {p}" for p, f in result["fraction_of_peak"].get(name, {}).items())
+            print(f"{name:14} {1e3 * value:9.1f} ms{fractions}")
+        print(f"{result['station_days_per_second']:.0f} station-days/s; a step under bfloat16 autocast takes {spent['bf16 denoise'] / spent['denoise']:.2f} x that in fp32")
+        if peer:
+            print(f"Unet1D ({peer / 1e6:.2f} M parameters) takes {spent['peer forward'] / spent['denoise']:.2f} x our step, "
+                  f"{spent['peer forward'] / spent['forward']:.2f} x our whole forward pass, {spent['peer update'] / spent['update']:.2f} x our update")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--steps", type=int, help="of the sampler; the configuration's default if not given")
     parser.add_argument("--repeats", type=int, default=7)
-    finish(parser, __file__, lambda a: measure(a.threads, a.steps, a.repeats), show)
+    finish(parser, __file__, lambda a: [measure(threads, a.steps, a.repeats) for threads in a.threads], show)

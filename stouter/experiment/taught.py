@@ -9,6 +9,7 @@ __all__ = ['CONDITIONS', 'EMA_DECAY', 'Lectured', 'Taught']
 import copy
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from .machine import load_tensors
 from .methods import Trained
 from ..files import replacing
 from ..training.batches import mix
+from ..training.generator import DiffusionGenerator
 from ..training.state import Recipe, told
 from ..training.student import Lessons, draw_lessons, fit_student, lesson_conditions
 
@@ -61,14 +63,19 @@ EMA_DECAY = 0.99  # of a student's weights; its training is short
 class Taught(Lectured):
     "A student. Files, all in `student`: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `weights.safetensors`."
 
+    def teach(self, n_strides: int, lessons: Lessons | None, checkpoint: Path | None = None) -> tuple[DiffusionGenerator, Callable]:
+        "A student that is still its teacher's copy, and what trains it, given whom to tell of every update."
+        c = self.config.student
+        student = replace(self.trained, denoiser=copy.deepcopy(self.trained.denoiser), n_sampling_steps=n_strides)
+        recipe = Recipe(c.n_updates, c.batch_size, c.lr, ema_decay=EMA_DECAY, checkpoint_every=50)
+        return student, lambda show=None: fit_student(student, lessons, recipe, mix(self.seed, 25), checkpoint, show)
+
     @cached_property
     def generator(self) -> object:
         "What generates: the student, or the trained method where none is asked for."
-        c, folder = self.config.student, self.folder / "student"
-        if not c.n_updates:
+        folder = self.folder / "student"
+        if not self.config.student.n_updates:
             return self.trained
-        student = replace(self.trained, denoiser=copy.deepcopy(self.trained.denoiser))
-        recipe = Recipe(c.n_updates, c.batch_size, c.lr, ema_decay=EMA_DECAY, checkpoint_every=50)
         lessons = None if (folder / "weights.safetensors").exists() else self.lessons[0]
-        fit = lambda show: fit_student(student, lessons, recipe, mix(self.seed, 25), folder / "checkpoint.pt", show)
-        return self.learnt(student, folder, "student", c.n_updates, fit)
+        student, fit = self.teach(self.trained.n_sampling_steps, lessons, folder / "checkpoint.pt")
+        return self.learnt(student, folder, "student", self.config.student.n_updates, fit)
