@@ -1,6 +1,7 @@
 """How few steps are enough? Quality against seconds for samplers and steps, beside the whole chain, on finished runs.
 
-    OMP_NUM_THREADS=1 python benchmarks/frontier.py RUN_DIR ... --out nbs/results/frontier.json
+    OMP_NUM_THREADS=1 python benchmarks/frontier.py runs/run/milan_28_student/seed0 --yardstick 24 --out nbs/results/frontier.json
+    OMP_NUM_THREADS=1 python benchmarks/frontier.py runs/run/nanjing_student/seed0 --yardstick 8 --out nbs/results/frontier.json
 
 Every setting makes the same station-days (the test days of some stations, spread evenly over the stations' mean traffic), several times with other
 noise; every draw is judged by itself and kept, so that the spread of the draws says how much of a difference is noise. A draw that stands in the file
@@ -30,8 +31,6 @@ SETTINGS = [  # way, steps, numbers of the network, draws
     *(("dpm", n, "float32", 4) for n in (4, 5, 6, 7, 8, 10, 20)), ("dpm", 6, "bfloat16", 4),  # the same noise in half the bits
     *(("dpm to the end", n, "float32", 4) for n in (4, 6, 8)), ("dpm to the end", 20, "float32", 2),
     *(("ddim", n, "float32", draws) for n, draws in ((6, 4), (10, 2), (20, 2), (50, 1))), ("ddpm", 100, "float32", 1)]
-
-
 STRIDES, PUPIL_DRAWS = (2, 4), 32  # of further students; draws of every student
 
 
