@@ -14,7 +14,6 @@ import importlib
 import importlib.util
 import sys
 import time
-import types
 from types import SimpleNamespace
 
 import torch
@@ -63,9 +62,7 @@ def unet1d(n_parameters: int):
     package = importlib.util.find_spec("denoising_diffusion_pytorch")
     if not package:
         return None
-    shell = types.ModuleType("denoising_diffusion_pytorch")  # its __init__ imports image code that a day does not need
-    shell.__path__ = list(package.submodule_search_locations)
-    sys.modules["denoising_diffusion_pytorch"] = shell
+    sys.modules[package.name] = importlib.util.module_from_spec(package)  # not executed: its __init__ imports image code that a day does not need
     module = importlib.import_module("denoising_diffusion_pytorch.denoising_diffusion_pytorch_1d")
     count = lambda net: sum(p.numel() for p in net.parameters())
     nets = (module.Unet1D(dim=dim, dim_mults=(1, 2, 4), channels=1) for dim in range(16, 80, 8))  # multiples of its 8 groups
