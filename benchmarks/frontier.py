@@ -5,7 +5,8 @@
 
 Every setting makes the same station-days (the test days of some stations, spread evenly over the stations' mean traffic), several times with other
 noise; every draw is judged by itself and kept, so that the spread of the draws says how much of a difference is noise. A draw that stands in the file
-is not made again. A run with a student (`-p student.n_updates 800`) is asked for it too, and its lessons teach students of fewer strides in the same way; everything else is walked with the trained network.
+is not made again. A run with a student (`-p student.n_updates 800`) is asked for it too, and its lessons teach students of fewer strides in the same
+way; everything else is walked with the trained network.
 """
 import argparse
 import json

@@ -235,7 +235,7 @@ class ExperimentConfig(Config):
     @model_validator(mode="after")
     def taught_where_it_serves(self) -> "ExperimentConfig":
         if self.student.n_updates and (self.method in ("vae", "tcn_gan") or self.diffusion.sampler != "dpm"):
-            raise ValueError(f"student.n_updates is for diffusion methods that walk with dpm; got method {self.method}, diffusion.sampler {self.diffusion.sampler}")
+            raise ValueError(f"student.n_updates is for diffusion methods that walk with dpm, not for {self.method} with {self.diffusion.sampler}; set it to 0")
         return self
 
     @model_validator(mode="after")

@@ -120,14 +120,14 @@ def describe(
     error: Mapping,  # one entry of `ValidationError.errors()`
 ) -> str:  # "train.n_updates: input should be greater than 0 (got -5)"
     "One error in words: dotted field, what was expected, what came."
-    where = ".".join(str(part) for part in error["loc"])
+    where = ".".join(str(part) for part in error["loc"]) + ": " * bool(error["loc"])  # fields that do not go together have no place
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key; known here are {known_fields(error['loc'])}"
+        return f"{where}unknown key; known here are {known_fields(error['loc'])}"
     if error["type"] == "missing":
-        return f"{where}: missing; add it"
+        return f"{where}missing; add it"
     message = error["msg"].removeprefix("Value error, ")
     came = "" if isinstance(error["input"], Mapping | BaseModel) else f" (got {error['input']!r})"
-    return f"{where}: {message[0].lower()}{message[1:]}{came}"
+    return f"{where}{message[0].lower()}{message[1:]}{came}"
 
 # %% ../nbs/001_load_config.ipynb #f2d183ff
 def stand_in(

@@ -185,9 +185,9 @@ def verdict(
     for metric, words in {"crps": "CRPS", "jsd_pooled": "pooled JSD"}.items():
         best = min(others, key=lambda name: others[name][metric])
         mine, theirs = metrics[model][metric], others[best][metric]
-        change = f"{abs(mine / theirs - 1):.0%} {'below' if mine < theirs else 'above'}" if theirs else "above"
-        same = theirs and abs(mine / theirs - 1) < SAME
-        parts.append(f"{words} {mine:.3g}, {change} the {best}'s {theirs:.3g} ({'about the same' if same else 'better' if mine < theirs else 'worse'})")
+        apart = abs(mine / theirs - 1) if theirs else float("inf")
+        change, word = (f"{apart:.0%} below", "better") if mine < theirs else (f"{apart:.0%} above" if theirs else "above", "worse")
+        parts.append(f"{words} {mine:.3g}, {change} the {best}'s {theirs:.3g} ({'about the same' if apart < SAME else word})")
     held = f"its 80 % band holds {metrics[model]['band_coverage']:.0%} of the real hours"
     return f"**{model}**: " + "; ".join([*parts, held]) + "."
 
