@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
 NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
-RESULTS := milan_28 milan_28_student nanjing nanjing_student shandong demo
+RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
 .PHONY: demo test nbs py docs lab readme results clean
 

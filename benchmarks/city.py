@@ -38,21 +38,21 @@ def write_hours(n_stations: int, n_hours: int) -> dict:
     "The steps of `simulate_city`, with a day cut short after `n_hours`."
     from stouter.data.city import write_day
     from stouter.data.days import draw_day, innovation, service_levels
-    from stouter.data.plan import plan_city, stream, write_map
+    from stouter.data.plan import draw_city, make_rng, write_geojson
 
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
-        plan = plan_city(n_stations, stream(0, 0))
-        levels = service_levels(plan, stream(0, 0))
-        write_map(plan, 0, Path(folder) / "grid.geojson", Path(folder) / "pois.geojson")
+        model = draw_city(n_stations, make_rng(0, 0))
+        levels = service_levels(model, make_rng(0, 0))
+        write_geojson(model, 0, Path(folder) / "grid.geojson", Path(folder) / "pois.geojson")
         mapped = time.perf_counter() - begin
         midnight = pd.Timestamp("2013-11-04", tz="Europe/Rome")
-        day, _ = draw_day(plan, innovation(plan.shape, stream(0, 1))[:, :n_stations], midnight, stream(0, 2, 0))
+        day, _ = draw_day(model, innovation(model.shape, make_rng(0, 1))[:, :n_stations], midnight, make_rng(0, 2, 0))
         drawn = time.perf_counter() - begin - mapped
         slots = slice(6 * 8, 6 * (8 + n_hours))                          # from eight in the morning
         day = replace(day, epoch=day.epoch[slots], clock=day.clock[slots], activity=day.activity[:, slots], residual=day.residual[8:8 + n_hours])
         written, cpu = time.perf_counter(), time.process_time()
-        write_day(plan, levels, day, (0, 3, 0), Path(folder) / "day.txt")
+        write_day(model, levels, day, (0, 3, 0), Path(folder) / "day.txt")
         seconds, cpu = time.perf_counter() - written, time.process_time() - cpu
         return {"map_seconds": mapped, "draw_seconds": drawn, "seconds": seconds, "cpu_seconds": cpu, "rows": count_lines(Path(folder) / "day.txt")}
 
@@ -60,13 +60,13 @@ def write_hours(n_stations: int, n_hours: int) -> dict:
 def smooth_growth() -> dict:
     "Seconds for one hour's maps of ten times as many cells, as a ratio."
     from stouter.data.days import innovation
-    from stouter.data.plan import stream
+    from stouter.data.plan import make_rng
 
     def best(side: int) -> float:
         rounds = []
         for _ in range(5):
             begin = time.perf_counter()
-            innovation((side, side), stream(0))
+            innovation((side, side), make_rng(0))
             rounds.append(time.perf_counter() - begin)
         return min(rounds)
 

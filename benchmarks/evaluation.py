@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/evaluation.py [--json | --write]
 
-The samples are a memory map of single precision in a temporary folder, made block by block: 10,000 stations x 31 days x 16 samples by
+The samples are a memory map of single precision in a temporary folder, made batch by batch: 10,000 stations x 31 days x 16 samples by
 default, half a gigabyte. `seconds` is one call of `score`, `parts` the same work asked one part at a time (each reads the map again, and
-losses that need sorted samples sort them again, which is what the one pass saves). `peak_gib` is the peak resident memory of the process.
+metrics that need sorted samples sort them again, which is what the one pass saves). `peak_gib` is the peak resident memory of the process.
 """
 import argparse
 import platform
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 from kept import finish
-from stouter.evaluation.blocks import block_means
-from stouter.evaluation.marginal import pool
-from stouter.evaluation.metrics import LOSSES, score
+from stouter.evaluation.blocks import streaming_means
+from stouter.evaluation.marginal import pool_values
+from stouter.evaluation.metrics import METRIC_TERMS, score
 
 
 def make(folder, n_days, length, n_samples, missing, chunk=10_000):
@@ -48,9 +48,9 @@ def measure(args):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         seconds, metrics = timed(lambda: score(real, generated))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        parts = {name: timed(lambda: block_means(real, generated, {name: loss}))[0] for name, loss in LOSSES.items()}
-        parts["blocks alone"] = timed(lambda: block_means(real, generated, {"nothing": lambda block: block.truth[:1]}))[0]
-        parts["pool and sort"] = timed(lambda: pool(real, generated))[0]
+        parts = {name: timed(lambda: streaming_means(real, generated, {name: terms}))[0] for name, terms in METRIC_TERMS.items()}
+        parts["blocks alone"] = timed(lambda: streaming_means(real, generated, {"nothing": lambda batch: batch.observed[:1]}))[0]
+        parts["pool and sort"] = timed(lambda: pool_values(real, generated))[0]
     return {"stations": args.stations, "days": args.days, "length": args.length, "samples": args.samples, "missing": args.missing,
             "machine": platform.machine(), "numpy": np.__version__, "seconds": seconds, "peak_gib": peak, "peak_gib_before": before,
             "parts": parts, "metrics": metrics}

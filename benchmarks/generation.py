@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from kept import finish
-from stouter.experiment.generate import BLOCK, generate
+from stouter.experiment.generate import BLOCK_SIZE, generate
 from stouter.experiment.stages import open_run
 
 MONTH = 307_055  # station-days of Milan in 31 days that Table 1 counts
@@ -23,7 +23,7 @@ MONTH = 307_055  # station-days of Milan in 31 days that Table 1 counts
 
 def measure(run: Path, n_stations: int, n_days: int, n_steps: int | None, threads: int) -> dict:
     experiment, walks = open_run(run), []
-    experiment.config = experiment.config.model_copy(update={"threads": threads})
+    experiment.config = experiment.config.model_copy(update={"n_threads": threads})
     method = experiment.generator
     method.n_sampling_steps = n_steps = n_steps or method.n_sampling_steps
     real = method.sample
@@ -43,7 +43,7 @@ def measure(run: Path, n_stations: int, n_days: int, n_steps: int | None, thread
     days = len(stations) * n_days
     return {
         "run": f"{experiment.config.name}/seed{experiment.seed}", "sampler": f"{experiment.config.diffusion.sampler}-{n_steps}", "torch": torch.__version__,
-        "threads": threads, "block": BLOCK, "station_days": days, "rows": rows, "megabytes": size / 1e6, "seconds": wall, "cpu_seconds": cpu,
+        "threads": threads, "block": BLOCK_SIZE, "station_days": days, "rows": rows, "megabytes": size / 1e6, "seconds": wall, "cpu_seconds": cpu,
         "station_days_per_second": days / wall, "station_days_per_cpu_second": days / cpu, "share_outside_network": 1 - sum(walks) / cpu,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu_seconds_for_307055": MONTH / days * cpu,
     }

@@ -23,9 +23,9 @@ import torch
 from kept import finish
 
 from stouter.graphs.encoders import ENCODERS
-from stouter.graphs.graphmae import MAX_EDGES, GraphMAE, one_epoch, pretrain
-from stouter.graphs.masks import draw_mask, look
-from stouter.graphs.pieces import Piece
+from stouter.graphs.graphmae import MAX_EDGES, GraphMAE, pretrain, run_epoch
+from stouter.graphs.masks import apply_mask, sample_mask
+from stouter.graphs.pieces import Subgraph
 from stouter.graphs.spatial import base_station_graph, describe_graph
 
 
@@ -67,11 +67,11 @@ def epoch_of(kind: type, graph, repeats: int) -> float:
     "Median seconds of an epoch: mask, forward, backward, step."
     torch.manual_seed(0)
     model = GraphMAE(kind(graph.num_features, 64, 2, 32), kind(32, 64, 1, graph.num_features), graph.num_features, 32)
-    optimizer, whole = torch.optim.Adam(model.parameters()), Piece(torch.arange(graph.num_nodes), graph.edge_index, graph.num_nodes)
+    optimizer, whole = torch.optim.Adam(model.parameters()), Subgraph(torch.arange(graph.num_nodes), graph.edge_index, graph.num_nodes)
     seconds = []
     for _ in range(repeats + 1):                                # the first one sorts the edges
         start = time.perf_counter()
-        one_epoch(model, [look(graph, draw_mask(graph.num_nodes, 0.5), whole)], optimizer)
+        run_epoch(model, [apply_mask(graph, sample_mask(graph.num_nodes, 0.5), whole)], optimizer)
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds[1:])
 

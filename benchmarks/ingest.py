@@ -25,7 +25,7 @@ from kept import finish
 from stouter.data.cdr import ingest_cdr
 from stouter.data.labels import SERVICES
 from stouter.data.records import zstd
-from stouter.data.scan import KINDS
+from stouter.data.scan import SQL_TYPES
 
 MIDNIGHT = 1383260400000  # 2013-11-01 00:00 in Milan, ms
 GRID = pd.DataFrame({"lon": 9.19, "lat": 45.46}, index=np.arange(1, 10_001))
@@ -44,7 +44,7 @@ def write_day(path, day, rows):
 
 def scan(path, compression, what):
     "The bare scan: the same engine and columns, nothing summed."
-    columns = {name: KINDS[name] for name in ("station", "time", "country", *SERVICES)}
+    columns = {name: SQL_TYPES[name] for name in ("station", "time", "country", *SERVICES)}
     with duckdb.connect() as connection:
         connection.execute("SET enable_progress_bar = false")
         return connection.execute(f"SELECT {what} FROM read_csv('{path}', compression = '{compression}', delim = '\t', header = false, "
@@ -73,7 +73,7 @@ def against_the_scan(path, compression, repeats):
 
 def one_ingest(files, keep):
     "In a process of its own (`--child`): what an ingest costs."
-    wall, cpu = timed(lambda: ingest_cdr(files, GRID, keep=keep))
+    wall, cpu = timed(lambda: ingest_cdr(files, GRID, cache_dir=keep))
     print(json.dumps({"seconds": round(wall, 3), "cpu_seconds": round(cpu, 3), "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)}))
 
 

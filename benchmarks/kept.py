@@ -30,11 +30,11 @@ def command() -> str:
 def rewrite(text: str, script: str, body: str) -> str:
     "`text` with the section of a script replaced, or added at its end; sections begin with '## ' and name their script."
     sections = re.split(r"(?m)^(?=## )", text)
-    mine = [k for k, section in enumerate(sections) if f"benchmarks/{script}" in section.splitlines()[0]] if len(sections) > 1 else []
-    if not mine:
+    matching = [k for k, section in enumerate(sections) if f"benchmarks/{script}" in section.splitlines()[0]] if len(sections) > 1 else []
+    if not matching:
         return text.rstrip("\n") + "\n\n" + body
-    sections[mine[0]] = body + ("\n" if mine[0] < len(sections) - 1 else "")
-    return "".join(section for k, section in enumerate(sections) if k not in mine[1:])
+    sections[matching[0]] = body + ("\n" if matching[0] < len(sections) - 1 else "")
+    return "".join(section for k, section in enumerate(sections) if k not in matching[1:])
 
 
 def finish(parser: argparse.ArgumentParser, script: str, measure: Callable, show: Callable = show_fields) -> None:
@@ -46,11 +46,11 @@ def finish(parser: argparse.ArgumentParser, script: str, measure: Callable, show
     if args.json:
         print(json.dumps(result, indent=1))
         return
-    with contextlib.redirect_stdout(io.StringIO()) as said:
+    with contextlib.redirect_stdout(io.StringIO()) as output:
         show(result)
-    print(said.getvalue(), end="")
+    print(output.getvalue(), end="")
     if args.write:
         script = Path(script).name
-        about = f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {version('torch')}."
-        body = f"## `{command()}`\n\n{parser.description.splitlines()[0]} {about}\n\n```\n{said.getvalue()}```\n"
+        environment = f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {version('torch')}."
+        body = f"## `{command()}`\n\n{parser.description.splitlines()[0]} {environment}\n\n```\n{output.getvalue()}```\n"
         RESULTS.write_text(rewrite(RESULTS.read_text(), script, body))

@@ -57,7 +57,7 @@ def measure(places: int, cells: int) -> dict:
     base = rows["two-dimensional histogram"][1]
     table = pd.DataFrame([{"work": work, "wall_s": wall, "cpu_s": cpu, "times_the_histogram": cpu / base} for work, (wall, cpu) in rows.items()])
     return {
-        "places": places, "cells": cells, "rows": table.to_dict("records"), "outside": {name: count.attrs["outside"] for name, count in counts.items()},
+        "places": places, "cells": cells, "rows": table.to_dict("records"), "outside": {name: count.attrs["n_unassigned"] for name, count in counts.items()},
         "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

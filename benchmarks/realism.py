@@ -1,5 +1,5 @@
 """Realism of ten thousand stations, a month and sixteen samples: seconds of every part, and the peak of memory.
-With --methods M also M methods one by one against one `RealSide` for all of them.
+With --methods M also M methods one by one against one `RealismEvaluator` for all of them.
 
     python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--methods 0] [--json | --write]
     python benchmarks/realism.py --stations 60 --days 7 --methods 6
@@ -10,11 +10,11 @@ import time
 
 import numpy as np
 from kept import finish
-from stouter.evaluation.memory import memory
-from stouter.evaluation.realism import RealSide, as_days, realism
-from stouter.evaluation.rhythm import rhythm
-from stouter.evaluation.space import space
-from stouter.evaluation.two_samples import two_samples
+from stouter.evaluation.memory import memorization_metrics
+from stouter.evaluation.realism import RealismEvaluator, split_into_days, realism_metrics
+from stouter.evaluation.rhythm import temporal_metrics
+from stouter.evaluation.space import spatial_metrics
+from stouter.evaluation.two_samples import two_sample_metrics
 
 
 def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -27,17 +27,17 @@ def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def compare(real: np.ndarray, methods: list, clock: np.ndarray, train: np.ndarray, places: np.ndarray) -> dict[str, float]:
-    "Seconds of several methods, each with a real side of its own and all with one; the numbers must be the same."
+def compare(real: np.ndarray, methods: list, clock: np.ndarray, train: np.ndarray, positions: np.ndarray) -> dict[str, float]:
+    "Seconds of several methods, each with an evaluator of its own and all with one; the numbers must be the same."
     begin = time.perf_counter()
-    alone = [realism(real, generated, clock, train, places) for generated in methods]
+    alone = [realism_metrics(real, generated, clock, train, positions) for generated in methods]
     middle = time.perf_counter()
-    side = RealSide(real, clock, train, places, len(methods[0]))
-    together = [side.row(generated) for generated in methods]
+    evaluator = RealismEvaluator(real, clock, train, positions, len(methods[0]))
+    together = [evaluator.evaluate(generated) for generated in methods]
     end = time.perf_counter()
     if alone != together:
-        raise AssertionError("one real side for all methods changed a number")
-    return {"one by one, s": middle - begin, "one real side for all, s": end - middle, "ratio": (middle - begin) / (end - middle)}
+        raise AssertionError("one evaluator for all methods changed a number")
+    return {"one by one, s": middle - begin, "one evaluator for all, s": end - middle, "ratio": (middle - begin) / (end - middle)}
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -45,13 +45,13 @@ def measure(args: argparse.Namespace) -> dict:
     real, train = days(rng, (args.stations, args.days)), days(rng, (args.stations, args.days))
     generated = days(rng, (args.samples, args.stations, args.days))
     clock = np.arange(24 * args.days).reshape(args.days, 24) % 168
-    places = rng.uniform([9.0, 45.3], [9.3, 45.5], (args.stations, 2))
+    positions = rng.uniform([9.0, 45.3], [9.3, 45.5], (args.stations, 2))
     parts = {
-        "check": lambda: as_days(real, generated, clock, train),
-        "rhythm": lambda: rhythm(real, generated, clock),
-        "space": lambda: space(real, generated, clock, places, rng),
-        "two samples": lambda: two_samples(real, generated, clock, rng),
-        "memory": lambda: memory(real, generated, clock, train, rng),
+        "check": lambda: split_into_days(real, generated, clock, train),
+        "rhythm": lambda: temporal_metrics(real, generated, clock),
+        "space": lambda: spatial_metrics(real, generated, clock, positions, rng),
+        "two samples": lambda: two_sample_metrics(real, generated, clock, rng),
+        "memory": lambda: memorization_metrics(real, generated, clock, train, rng),
     }
     found = {"stations": args.stations, "days": args.days, "samples": args.samples, "seconds": {}}
     for name, part in parts.items():
@@ -60,7 +60,7 @@ def measure(args: argparse.Namespace) -> dict:
         found["seconds"][name] = round(time.perf_counter() - begin, 1)
     found["seconds"]["all"] = round(sum(found["seconds"].values()), 1)
     if args.methods:
-        found["methods"] = compare(real, [days(rng, generated.shape[:-1]) for _ in range(args.methods)], clock, train, places)
+        found["methods"] = compare(real, [days(rng, generated.shape[:-1]) for _ in range(args.methods)], clock, train, positions)
     found["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     return found
 

@@ -3,7 +3,7 @@
     python benchmarks/sampling.py [--threads 1 2] [--steps 25] [--repeats 7] [--json | --write]
 
 Prints a table for each number of threads (seconds are the best of several; rates and fractions are of the same table): the whole batch; what is
-done once (prepare) and at each step (denoise); a training update; all as fractions of the rates that this machine reaches in a large fp32 matrix
+done once (embed_condition) and at each step (denoise); a training update; all as fractions of the rates that this machine reaches in a large fp32 matrix
 product and in a large fp32 convolution, which need not be the same. With one thread the clock is CPU time, else wall time.
 
 With the package denoising-diffusion-pytorch (Phil Wang; pip install denoising-diffusion-pytorch; wanted by nothing else here) its `Unet1D`
@@ -74,24 +74,24 @@ def measure(threads: int, n_steps: int | None, repeats: int) -> dict:
     torch.manual_seed(0)
     d, n = DiffusionConfig(), DenoiserConfig()
     n_steps, schedule = n_steps or d.n_sampling_steps, SCHEDULES[d.schedule](d.n_steps)
-    net = STUnet(DIM, DIM, n.width, n.multipliers, FUSIONS[n.fusion], n.n_heads)
-    condition = SimpleNamespace(space=torch.randn(BATCH, DIM), time=torch.randn(BATCH, HOURS, DIM))
+    net = STUnet(DIM, DIM, n.base_channels, n.channel_multipliers, FUSIONS[n.fusion], n.n_heads)
+    condition = SimpleNamespace(station_emb=torch.randn(BATCH, DIM), hour_emb=torch.randn(BATCH, HOURS, DIM))
     shape, x_t, t = (BATCH, 1, HOURS), torch.randn(BATCH, 1, HOURS), torch.randint(d.n_steps, (BATCH,))
-    guide, peer = net.prepare(condition), unet1d(sum(p.numel() for p in net.parameters()))
+    cond, peer = net.embed_condition(condition), unet1d(sum(p.numel() for p in net.parameters()))
 
     @torch.inference_mode()
     def batch():
-        guide = net.prepare(condition)
-        SAMPLERS[d.sampler](lambda x, t: net.denoise(x, t, guide), shape, schedule, n_steps)
+        cond = net.embed_condition(condition)
+        SAMPLERS[d.sampler](lambda x, t: net.denoise(x, t, cond), shape, schedule, n_steps)
 
     def in_bf16():
         with torch.autocast("cpu", torch.bfloat16):
-            net.denoise(x_t, t, guide)
+            net.denoise(x_t, t, cond)
 
     def updates(network, *given):
         return lambda: (network(x_t, t, *given) - x_t).square().mean().backward()
 
-    quick = {"prepare": lambda: net.prepare(condition), "denoise": lambda: net.denoise(x_t, t, guide), "forward": lambda: net(x_t, t, condition), "bf16 denoise": in_bf16}
+    quick = {"embed_condition": lambda: net.embed_condition(condition), "denoise": lambda: net.denoise(x_t, t, cond), "forward": lambda: net(x_t, t, condition), "bf16 denoise": in_bf16}
     if peer:
         quick["peer forward"] = lambda: peer(x_t, t)
     slow = {"update": updates(net, condition)} | ({"peer update": updates(peer)} if peer else {})
@@ -102,7 +102,7 @@ def measure(threads: int, n_steps: int | None, repeats: int) -> dict:
     top = peaks(repeats)
     return {
         "machine": {"threads": threads, "torch": torch.__version__, "GFLOP/s": top},
-        "network": {"width": n.width, "parameters": sum(p.numel() for p in net.parameters()), "sampler": f"{d.sampler}-{n_steps}"},
+        "network": {"width": n.base_channels, "parameters": sum(p.numel() for p in net.parameters()), "sampler": f"{d.sampler}-{n_steps}"},
         "peer_parameters": peer and sum(p.numel() for p in peer.parameters()),
         "seconds": spent,
         "station_days_per_second": BATCH / spent["batch"],

@@ -19,9 +19,9 @@ import pandas as pd
 import xarray as xr
 from kept import finish
 
-from stouter.data.coverage import PAPER
+from stouter.data.coverage import TABLE_1
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
-from stouter.data.windows import day_starts, map_volume, take_days
+from stouter.data.windows import day_offsets, map_volume, gather_windows
 
 
 def seconds(work, times, before=lambda: None):
@@ -37,11 +37,11 @@ def seconds(work, times, before=lambda: None):
 
 def write_city(path, cells, hours):
     "Gamma noise with labels, as `save_traffic` writes it."
-    volume = np.random.default_rng(0).standard_gamma(2, size=(cells, len(hours), 7), dtype="float32")
+    values = np.random.default_rng(0).standard_gamma(2, size=(cells, len(hours), 7), dtype="float32")
     row, column = np.divmod(np.arange(cells), 100)
     stations = pd.DataFrame({"lon": 9 + column * 0.003, "lat": 45.3 + row * 0.002, "Food": 1.0}, index=np.arange(1, cells + 1))
     start = time.perf_counter()
-    save_traffic(Traffic.from_array(volume, stations, hours, list(PAPER.index), "Europe/Rome", "CDR activity"), path)
+    save_traffic(Traffic.from_array(values, stations, hours, list(TABLE_1.index), "Europe/Rome", "CDR activity"), path)
     return time.perf_counter() - start
 
 
@@ -62,13 +62,13 @@ def measure(options):
         drop_pages(path)
         result["open_ms"] = 1e3 * seconds(lambda: open_traffic(path).dataset.close(), options.turns)
         result["map_ms"] = 1e3 * seconds(lambda: map_volume(path), options.turns)
-        volume, starts = map_volume(path), day_starts(hours)
+        values, starts = map_volume(path), day_offsets(hours)
 
         def draw():
-            return take_days(volume, rng.integers(options.cells, size=options.batch), rng.choice(starts, options.batch))
+            return gather_windows(values, rng.integers(options.cells, size=options.batch), rng.choice(starts, options.batch))
 
-        result["cold_batch_ms"] = 1e3 * seconds(draw, options.turns, lambda: (volume._mmap.madvise(mmap.MADV_DONTNEED), drop_pages(path)))
-        np.asarray(volume).sum()  # every page once
+        result["cold_batch_ms"] = 1e3 * seconds(draw, options.turns, lambda: (values._mmap.madvise(mmap.MADV_DONTNEED), drop_pages(path)))
+        np.asarray(values).sum()  # every page once
         result["warm_batch_ms"] = 1e3 * seconds(draw, options.turns)
         with xr.open_dataset(path, engine="h5netcdf") as opened:
             def by_xarray():

@@ -1,6 +1,6 @@
 """Where a training step spends its time, and what share of the machine it reaches.
 
-One run times the real `Trainer.update`: forward, backward and optimiser (clipping included) are measured inside it, the rest is
+One run times the real `DiffusionTask.training_step`: forward, backward and optimiser (clipping included) are measured inside it, the rest is
 what remains of the whole. The matrix peak is a large `torch.mm` in the same run. `--bf16` adds a step under autocast.
 
     python benchmarks/training.py --json
@@ -12,13 +12,13 @@ import time
 
 import torch
 from kept import finish
-from stouter.data.samples import Condition, Samples
+from stouter.data.samples import Condition, TrafficDataset
 from stouter.denoisers.stunet import STUnet
-from stouter.diffusion.forward import NoiseSchedule
+from stouter.diffusion.forward import linear_schedule
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
-from stouter.training.batches import stream
-from stouter.training.loop import Alone, Trainer
-from stouter.training.state import Recipe, State
+from stouter.training.batches import make_generator
+from stouter.training.loop import SingleProcess, DiffusionTask
+from stouter.training.state import TrainingArguments, TrainState
 
 
 class Watch:
@@ -37,15 +37,15 @@ class Watch:
         return timed
 
 
-class TimedTeam(Alone):
+class TimedProcess(SingleProcess):
     def __init__(self, watch):
         self.backward = watch.around("backward", super().backward)
 
 
 def samples(n, length):
     week = torch.arange(168).reshape(7, 24).repeat(n // 7 + 1, 1)[:n] if length == 24 else torch.arange(168).repeat(n, 1)
-    x = torch.rand(n, length, generator=stream(1))
-    return Samples(x, Condition(torch.arange(n) % 28, week, torch.randn(28, 32), torch.randn(168, 32)))
+    x = torch.rand(n, length, generator=make_generator(1))
+    return TrafficDataset(x, Condition(torch.arange(n) % 28, week, torch.randn(28, 32), torch.randn(168, 32)))
 
 
 def matrix_peak(n=1024, repeats=10):
@@ -72,10 +72,10 @@ def measure(args):
     torch.manual_seed(0)
     torch.set_num_threads(args.threads)
     watch, data = Watch(), samples(4 * args.batch_size, args.length)
-    recipe = Recipe(batch_size=args.batch_size, lent_days=0.5)
-    run = Trainer(data, OBJECTIVES["velocity"](NoiseSchedule()), LOSSES["mse"], recipe, 0, TimedTeam(watch))
+    training_args = TrainingArguments(batch_size=args.batch_size, weekday_randomization=0.5)
+    task = DiffusionTask(data, OBJECTIVES["v_prediction"](linear_schedule()), LOSSES["mse"], training_args, 0, TimedProcess(watch))
     denoiser = STUnet(32, 32, args.width)
-    state = State.start(denoiser, recipe)
+    state = TrainState.create(denoiser, training_args)
     state.optimizer.step = watch.around("optimizer", state.optimizer.step)
     state.ema.update_parameters = watch.around("average", state.ema.update_parameters)
     clip, forward = torch.nn.utils.clip_grad_norm_, watch.around("forward", denoiser)
@@ -92,11 +92,11 @@ def measure(args):
             return denoiser(*inputs).float()
 
     module, rows, wholes, in_bf16 = Timed(), [], [], []
-    x0, t, eps, condition = run.batch(0, torch.device("cpu"))
+    x0, t, eps, condition = task.batch(0, torch.device("cpu"))
     for n in range(args.warmup + args.repeats):
         watch.parts.clear()
         start = time.perf_counter()
-        state.history.append((n + 1, *run.update(state, module), float("nan"), 0.0))
+        state.history.append((n + 1, *task.training_step(state, module), float("nan"), 0.0))
         if n >= args.warmup:
             wholes.append(time.perf_counter() - start)
             rows.append(dict(watch.parts))

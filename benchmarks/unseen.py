@@ -1,9 +1,9 @@
 """What is known of a place that was never seen? Finished runs of new_stations and new_city, beside a run in the same city that saw the judged stations.
 
     for s in 0 1 2; do for w in 64 0; do
-        stouter run shandong_parts --seed $s --out runs/unseen/parts_$w/seed$s -p train.n_updates 800 -p denoiser.place_waves $w
-        stouter run nanjing --seed $s --out runs/unseen/blocks_$w/seed$s -p train.n_updates 800 -p denoiser.place_waves $w -p data.protocol new_stations
-    done; stouter run shandong --seed $s --out runs/unseen/all_of_shandong/seed$s -p train.n_updates 800 -p data.source.only "[$(seq -s, 0 32)]"; done
+        stouter run shandong_transfer --seed $s --out runs/unseen/parts_$w/seed$s -p train.n_updates 800 -p denoiser.n_fourier_features $w
+        stouter run nanjing --seed $s --out runs/unseen/blocks_$w/seed$s -p train.n_updates 800 -p denoiser.n_fourier_features $w -p data.protocol new_stations
+    done; stouter run shandong --seed $s --out runs/unseen/all_of_shandong/seed$s -p train.n_updates 800 -p data.source.patch_ids "[$(seq -s, 0 32)]"; done
     stouter run nanjing --seed 0 --out runs/unseen/all_of_nanjing/seed0 -p train.n_updates 800
     OMP_NUM_THREADS=1 python benchmarks/unseen.py runs/unseen/{parts,blocks}_*/seed* --saw runs/unseen/all_*/seed* --json nbs/results/unseen.json
 
@@ -21,12 +21,12 @@ from stouter.evaluation.metrics import score
 from stouter.experiment.folder import write_json
 from stouter.experiment.stages import Experiment, open_run
 
-METRICS = ("crps", "energy", "jsd_pooled", "band_coverage")
+METRICS = ("crps", "energy_score", "jsd_pooled", "coverage_80")
 
 
 def file_of(data: DataConfig) -> str:
     "Name of the file that the traffic comes from."
-    return Path(getattr(data.source, data.source.kind)).name
+    return Path(getattr(data.source, {"cdr": "records", "netcdf": "traffic"}.get(data.source.kind, data.source.kind))).name
 
 
 def of_judged(saw: Experiment, unseen: Experiment) -> dict[str, dict[str, float]]:
@@ -41,7 +41,7 @@ def of_judged(saw: Experiment, unseen: Experiment) -> dict[str, dict[str, float]
 def rows_of(unseen: Experiment, saw: Experiment | None) -> list[dict]:
     "Methods x metrics of one run and of the one beside it."
     data, label = unseen.config.data, json.loads((unseen.folder / "metrics.json").read_text())
-    waves = unseen.config.denoiser.place_waves
+    waves = unseen.config.denoiser.n_fourier_features
     table = {(f"STOUTER, {waves} sines" if name == "STOUTER" else name): values for name, values in label["methods"].items()}
     if saw is not None:
         table |= {f"{name}, saw the stations": values for name, values in of_judged(saw, unseen).items()}

@@ -30,7 +30,7 @@ def refused(*words, says):
 
 def config(folder, city, **source):
     "A small configuration on the records of the city, with parts of its source replaced."
-    source = {"kind": "records", "records": str(city / "records"), "grid": str(city / "grid.geojson"), **source}
+    source = {"kind": "cdr", "records": str(city / "records"), "grid": str(city / "grid.geojson"), **source}
     tree = {"name": "bad", "data": {"source": source, "n_test_periods": 1}, "graph": {"n_epochs": 2}, "train": {"n_updates": 2, "batch_size": 4},
             "diffusion": {"n_steps": 5, "n_sampling_steps": 2}, "denoiser": {"width": 4, "multipliers": [1]}, "evaluation": {"n_samples": 2}}
     path = folder / "bad.yaml"
@@ -61,8 +61,8 @@ def test_evaluate_says_which_station_has_no_place(tmp_path):
     rows.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "places.csv").write_text("id,lon,lat\n1,9.1,45.4\n")
     files = ("evaluate", "--real", tmp_path / "a.parquet", "--generated", tmp_path / "a.parquet")
-    refused(*files, "--places", tmp_path / "places.csv", says=["station 2 has no position"])
-    refused(*files, "--places", tmp_path / "none.csv", says=["none.csv"])
+    refused(*files, "--stations", tmp_path / "places.csv", says=["station 2 has no position"])
+    refused(*files, "--stations", tmp_path / "none.csv", says=["none.csv"])
     rows.assign(lon=9.1, lat=145.4).to_parquet(tmp_path / "a.parquet")
     refused(*files, says=["a.parquet", "145.4"])
     refused(*files, "--out", tmp_path / "judged.csv", says=["--out", ".json"])

@@ -5,27 +5,27 @@ import torch
 from safetensors.torch import load_file, save_file
 from stouter.baselines.tcn_gan import TCNGAN
 from stouter.baselines.vae import VAE
-from stouter.data.samples import Condition, Samples
+from stouter.data.samples import Condition, TrafficDataset
 from stouter.files import InputError
-from stouter.training.batches import stream
-from stouter.training.state import COLUMNS, Recipe, read_checkpoint
+from stouter.training.batches import make_generator
+from stouter.training.state import COLUMNS, TrainingArguments, read_checkpoint
 
-METHODS = {"VAE": lambda length=24: VAE(6, 5, length, width=8, code_dim=10), "TCN-GAN": lambda length=24: TCNGAN(6, 5, length, width=8, noise_dim=4)}
-RECIPE = Recipe(n_updates=12, batch_size=7, checkpoint_every=4, validate_every=5, patience=0)
+METHODS = {"VAE": lambda length=24: VAE(6, 5, length, width=8, latent_dim=10), "TCN-GAN": lambda length=24: TCNGAN(6, 5, length, width=8, noise_dim=4)}
+TRAINING_ARGS = TrainingArguments(n_updates=12, batch_size=7, checkpoint_every=4, validate_every=5, patience=0)
 
 
 def samples(n=20, length=24, seed=1):
     "Random periods of three stations."
     week = (torch.arange(n)[:, None] * length + torch.arange(length)) % 168
-    tables = torch.randn(3, 6, generator=stream(2)), torch.randn(168, 5, generator=stream(3))
-    return Samples(torch.rand(n, length, generator=stream(seed)), Condition(torch.arange(n) % 3, week, *tables))
+    tables = torch.randn(3, 6, generator=make_generator(2)), torch.randn(168, 5, generator=make_generator(3))
+    return TrafficDataset(torch.rand(n, length, generator=make_generator(seed)), Condition(torch.arange(n) % 3, week, *tables))
 
 
-def train(name, checkpoint=None, on_update=None, length=24, recipe=RECIPE, first=0):
+def train(name, checkpoint=None, on_update=None, length=24, training_args=TRAINING_ARGS, first=0):
     "A small training; `first` seeds the first weights."
     torch.manual_seed(first)
     method = METHODS[name](length)
-    return method, method.fit(samples(length=length), recipe, 3, checkpoint, on_update, samples(6, length, seed=9))
+    return method, method.fit(samples(length=length), training_args, 3, checkpoint, on_update, samples(6, length, seed=9))
 
 
 def assert_same(one, other):
@@ -38,15 +38,15 @@ def assert_same(one, other):
 @pytest.mark.parametrize("length", [24, 25, 168])
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(name, length):
-    method, history = train(name, length=length, recipe=Recipe(n_updates=3, batch_size=5, validate_every=2))
+    method, history = train(name, length=length, training_args=TrainingArguments(n_updates=3, batch_size=5, validate_every=2))
     assert tuple(history.columns[:6]) == COLUMNS and len(history) == 3 and history["loss"].notna().all()
     assert history["validation_error"].notna().tolist() == [False, True, False]
     assert not any(module.training for module in method.network.modules())
     condition, seen = samples(5, length).condition, []
-    out = method.sample(condition, 3, stream(1), batch_size=4, on_batch=seen.append)
+    out = method.sample(condition, 3, make_generator(1), batch_size=4, on_batch=seen.append)
     assert out.shape == (3, 5, length) and out.isfinite().all() and sum(seen) == 15
-    torch.testing.assert_close(out, method.sample(condition, 3, stream(1)))
-    assert not torch.equal(out, method.sample(condition, 3, stream(2)))
+    torch.testing.assert_close(out, method.sample(condition, 3, make_generator(1)))
+    assert not torch.equal(out, method.sample(condition, 3, make_generator(2)))
     assert method.sample(condition[:0], 3).shape == (3, 0, length)
 
 
@@ -58,7 +58,7 @@ def test_the_weights_are_the_method(name, tmp_path):
     other = METHODS[name]()
     other.network.load_state_dict(load_file(tmp_path / "network.safetensors"))
     condition = samples(5).condition
-    assert torch.equal(method.sample(condition, 2, stream(1)), other.sample(condition, 2, stream(1)))
+    assert torch.equal(method.sample(condition, 2, make_generator(1)), other.sample(condition, 2, make_generator(1)))
 
 
 @pytest.mark.parametrize("moment", [3, 4, 5, 9])
@@ -72,7 +72,7 @@ def test_broken_off_and_resumed(name, moment, tmp_path):
         train(name, tmp_path / "checkpoint.pt", stop)
     again = train(name, tmp_path / "checkpoint.pt", first=0 if moment < 4 else 99)   # once there is a checkpoint, first weights do not matter
     assert_same(again, train(name))
-    kept = pd.read_json(tmp_path / "metrics.jsonl", lines=True, precise_float=True)
+    kept = pd.read_json(tmp_path / "training_log.jsonl", lines=True, precise_float=True)
     pd.testing.assert_frame_equal(kept, again[1], check_dtype=False)
 
 
@@ -83,12 +83,12 @@ def test_a_checkpoint_of_another_method_or_seed_is_refused(name, tmp_path):
     with pytest.raises(InputError, match="another run .*method"):
         train(other, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match="another run .*seed"):
-        METHODS[name]().fit(samples(), RECIPE, 4, tmp_path / "checkpoint.pt")
+        METHODS[name]().fit(samples(), TRAINING_ARGS, 4, tmp_path / "checkpoint.pt")
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(name, tmp_path, monkeypatch):
-    module, real = f"stouter.baselines.{'vae' if name == 'VAE' else 'tcn_gan'}", stream
+    module, real = f"stouter.baselines.{'vae' if name == 'VAE' else 'tcn_gan'}", make_generator
 
     def poisoned(*parts):
         if parts[1] == 4 and parts[2] == 6:                          # the noise of update 6
@@ -96,11 +96,11 @@ def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(name, tmp_path,
                 parameter.data.fill_(torch.nan)
         return real(*parts)
 
-    monkeypatch.setattr(f"{module}.stream", poisoned)
+    monkeypatch.setattr(f"{module}.make_generator", poisoned)
     torch.manual_seed(0)
     method = METHODS[name]()
     with pytest.raises(FloatingPointError, match=r"loss is nan at update 6, learning rate 0\.00\d+; .*last good checkpoint: .*checkpoint.pt"):
-        method.fit(samples(), RECIPE, 3, tmp_path / "checkpoint.pt")
+        method.fit(samples(), TRAINING_ARGS, 3, tmp_path / "checkpoint.pt")
     stored = read_checkpoint(tmp_path / "checkpoint.pt")
     assert len(stored["history"]) == 4 and all(v.isfinite().all() for v in stored["denoiser"].values())
 
@@ -115,12 +115,12 @@ def test_the_adversary_travels_in_the_checkpoint(tmp_path):
 @pytest.mark.parametrize("name", METHODS)
 def test_periods_of_another_length_are_refused(name):
     with pytest.raises(ValueError, match="periods of 24 hours; got samples of 168"):
-        METHODS[name]().fit(samples(length=168), RECIPE)
+        METHODS[name]().fit(samples(length=168), TRAINING_ARGS)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_incomplete_periods_are_left_out(name):
     holed = samples()
     holed.x[::2, 5] = torch.nan
-    history = METHODS[name]().fit(holed, Recipe(n_updates=2, batch_size=4))
+    history = METHODS[name]().fit(holed, TrainingArguments(n_updates=2, batch_size=4))
     assert history["loss"].notna().all()

@@ -7,12 +7,12 @@ import pytest
 from conftest import SHARED, needs_data
 
 from stouter.data.cdr import ingest_cdr
-from stouter.data.city import row_lines, simulate_city
-from stouter.data.days import draw_day, innovation, lived_weekday, service_levels
+from stouter.data.city import row_records, simulate_city
+from stouter.data.days import draw_day, innovation, effective_weekday, service_levels
 from stouter.data.lags import autocorrelation
-from stouter.data.plan import plan_city, stream
+from stouter.data.plan import draw_city, make_rng
 from stouter.data.pois import count_pois, read_grid, read_pois
-from stouter.patterns import describe, same_hour_variation, weekend_ratio
+from stouter.patterns import describe_patterns, hour_of_week_cv, weekend_ratio
 
 
 def read(city):
@@ -47,12 +47,12 @@ def test_a_longer_run_begins_with_the_same_bytes(tmp_path):
 
 
 def test_rows_are_independent_of_what_is_drawn_with_them():
-    plan = plan_city(47, stream(0))
-    levels = service_levels(plan, stream(0))
-    day, _ = draw_day(plan, innovation(plan.shape, stream(1))[:, :47], pd.Timestamp("2013-11-04", tz="Europe/Rome"), stream(2))
-    rows = list(plan.rows())
-    forwards = {row: row_lines(plan, levels, day, row, cells, stream(0, 3, 0, row)) for row, cells in rows}
-    backwards = {row: row_lines(plan, levels, day, row, cells, stream(0, 3, 0, row)) for row, cells in reversed(rows)}
+    model = draw_city(47, make_rng(0))
+    levels = service_levels(model, make_rng(0))
+    day, _ = draw_day(model, innovation(model.shape, make_rng(1))[:, :47], pd.Timestamp("2013-11-04", tz="Europe/Rome"), make_rng(2))
+    rows = list(model.rows())
+    forwards = {row: row_records(model, levels, day, row, cells, make_rng(0, 3, 0, row)) for row, cells in rows}
+    backwards = {row: row_records(model, levels, day, row, cells, make_rng(0, 3, 0, row)) for row, cells in reversed(rows)}
     assert all(forwards[row].equals(backwards[row]) for row in forwards)
     assert not forwards[0].select(["internet"]).equals(forwards[1].select(["internet"]))
     together = np.concatenate([forwards[row]["station"].unique().to_numpy() for row in range(len(rows))])
@@ -61,7 +61,7 @@ def test_rows_are_independent_of_what_is_drawn_with_them():
 
 def test_streams_of_different_names_never_coincide():
     names = [(seed, *rest) for seed in range(3) for n in range(4) for rest in itertools.product(range(3), repeat=n)]
-    assert len({stream(*name).random() for name in names}) == len(names)
+    assert len({make_rng(*name).random() for name in names}) == len(names)
 
 
 def test_every_line_is_read(demo):
@@ -74,9 +74,9 @@ def test_every_line_is_read(demo):
 def test_a_city_of_one_station(tmp_path):
     city = simulate_city(tmp_path, 1, 3)
     traffic, report, grid = read(city)
-    assert traffic.volume("internet").shape == (1, 72) and report.to_dict()["lines_quarantined"] == 0
+    assert traffic.values("internet").shape == (1, 72) and report.to_dict()["lines_quarantined"] == 0
     assert count_pois(read_pois(city.pois), grid).to_numpy().sum() >= 1
-    assert np.nanmean(traffic.volume("internet")) > 0
+    assert np.nanmean(traffic.values("internet")) > 0
 
 
 @pytest.mark.parametrize("n_stations", [2, 3, 5, 12, 101])
@@ -97,7 +97,7 @@ def test_a_holiday_is_like_a_sunday(tmp_path):
     city = simulate_city(tmp_path, 100, 11, seed=1)
     traffic, _, _ = read(city)
     office = pd.read_csv(city.truth, index_col="station").office.nlargest(8).index
-    days = traffic.select(stations=office).volume("internet").reshape(8, 11, 24)
+    days = traffic.select(stations=office).values("internet").reshape(8, 11, 24)
     holiday, sunday, friday = np.nanmean(days[:, [0, 2, 7]], axis=0)
     assert np.abs(holiday - sunday).sum() < 0.5 * np.abs(holiday - friday).sum()
     assert 0.6 * friday.sum() > holiday.sum()
@@ -106,7 +106,7 @@ def test_a_holiday_is_like_a_sunday(tmp_path):
 @pytest.mark.parametrize("day, weekday", [("2013-11-01", 0), ("2013-12-25", 0), ("2013-12-26", 0), ("2014-01-01", 0), ("2014-01-06", 0), ("2024-04-01", 0),
                                           ("2025-04-21", 0), ("2013-12-27", 6), ("2013-12-29", 0), ("2013-11-04", 1), ("2013-11-09", 6), ("2014-01-07", 2)])
 def test_the_calendar(day, weekday):
-    assert lived_weekday(pd.Timestamp(day)) == weekday
+    assert effective_weekday(pd.Timestamp(day)) == weekday
 
 
 @needs_data
@@ -115,11 +115,11 @@ def test_its_patterns_are_within_milans(demo):
     _, traffic, _, _ = demo
     squares = read_grid(SHARED / "grids/milano-grid.geojson")[["lon", "lat"]]
     milan, _ = ingest_cdr(sorted(SHARED.glob("milan_28cells_30days/*.gz"))[:28], squares)
-    for measure in (weekend_ratio, same_hour_variation, lambda v, h: autocorrelation(v, 24)[:, 24], lambda v, h: autocorrelation(v, 168)[:, 168]):
-        real, simulated = (measure(t.volume("internet"), t.hours) for t in (milan, traffic))
+    for measure in (weekend_ratio, hour_of_week_cv, lambda v, h: autocorrelation(v, 24)[:, 24], lambda v, h: autocorrelation(v, 168)[:, 168]):
+        real, simulated = (measure(t.values("internet"), t.hours) for t in (milan, traffic))
         low, high = np.quantile(real, [0.1, 0.9])
         assert low < np.median(simulated) < high
-    real, simulated = (describe(t.volume("internet"), t.hours) for t in (milan, traffic))
+    real, simulated = (describe_patterns(t.values("internet"), t.hours) for t in (milan, traffic))
     ratio = simulated / real
     assert ratio[["explained by hour of day", "explained by hour of week", "residual spread (log)", "one hour of the week, variation"]].between(0.75, 1.33).all()
 
@@ -127,6 +127,6 @@ def test_its_patterns_are_within_milans(demo):
 @needs_data
 def test_its_levels_are_those_of_milan():
     totals = pd.read_csv(SHARED / "milan_context/square_totals_2mo.csv").internet / (62 * 144)
-    level = plan_city(10_000, stream(0)).level
+    level = draw_city(10_000, make_rng(0)).level
     quantiles = [0.01, 0.1, 0.5, 0.9, 0.99]
     assert np.abs(np.log(np.quantile(level, quantiles) / np.quantile(totals, quantiles))).max() < 0.3

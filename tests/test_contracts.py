@@ -1,27 +1,27 @@
 "One test per contract, run over the whole dictionary of its variants."
 import pytest
 import torch
-from stouter.baselines.reference import PLACE_REFERENCES, REFERENCES
-from stouter.data.samples import Condition, Samples
+from stouter.baselines.reference import EMBEDDING_BASELINES, CALENDAR_BASELINES
+from stouter.data.samples import Condition, TrafficDataset
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
-from stouter.diffusion.forward import SCHEDULES, NoiseSchedule
+from stouter.diffusion.forward import SCHEDULES, linear_schedule
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.diffusion.reverse import SAMPLERS
 from stouter.evaluation.metrics import METRICS
 from stouter.graphs.encoders import ENCODERS
-from stouter.training.batches import stream
+from stouter.training.batches import make_generator
 from stouter.training.generator import DiffusionGenerator
-from stouter.training.state import COLUMNS, Recipe
+from stouter.training.state import COLUMNS, TrainingArguments
 
-BASELINES = REFERENCES | PLACE_REFERENCES
+BASELINES = CALENDAR_BASELINES | EMBEDDING_BASELINES
 
 
 def toy_samples(n_stations=3, n_days=14, length=24):
     station = torch.arange(n_stations).repeat_interleave(n_days)
     week = (torch.arange(7 * 24).reshape(7, 24)[:, :length]).repeat(n_days // 7 * n_stations, 1)
-    x = torch.rand(len(station), length, generator=stream(5))
-    return Samples(x, Condition(station, week, torch.randn(n_stations, 6), torch.randn(168, 5)))
+    x = torch.rand(len(station), length, generator=make_generator(5))
+    return TrafficDataset(x, Condition(station, week, torch.randn(n_stations, 6), torch.randn(168, 5)))
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -39,24 +39,24 @@ def test_encoder(name):
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize("lead", [(2,), (2, 24)])
 def test_fusion(name, lead):
-    fuse, space, time = FUSIONS[name](6, 5, 8), torch.randn(*lead, 6), torch.randn(*lead, 5)
-    out = fuse(space, time)
+    fuse, station_emb, hour_emb = FUSIONS[name](6, 5, 8), torch.randn(*lead, 6), torch.randn(*lead, 5)
+    out = fuse(station_emb, hour_emb)
     assert out.shape == (*lead, 8)
-    assert (fuse(space + 1, time) - out).abs().max() > 1e-4 and (fuse(space, time + 1) - out).abs().max() > 1e-4
+    assert (fuse(station_emb + 1, hour_emb) - out).abs().max() > 1e-4 and (fuse(station_emb, hour_emb + 1) - out).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("length", [24, 23, 25, 168])
 def test_denoiser(fusion, length):
     samples = Condition(torch.zeros(2, dtype=torch.long), torch.zeros(2, length, dtype=torch.long), torch.randn(1, 6), torch.randn(168, 5))
-    denoiser = STUnet(6, 5, width=8, multipliers=(1, 2), fusion=FUSIONS[fusion])
-    torch.nn.init.normal_(denoiser.leave.weight)
+    denoiser = STUnet(6, 5, base_channels=8, channel_multipliers=(1, 2), fusion=FUSIONS[fusion])
+    torch.nn.init.normal_(denoiser.conv_out.weight)
     x_t, t = torch.randn(2, 1, length), torch.tensor([0, 49])
     out = denoiser(x_t, t, samples)
     assert out.shape == (2, 1, length) and out.isfinite().all() and out.std() > 0
-    guide = denoiser.prepare(samples)
-    assert torch.equal(denoiser.denoise(x_t, t, guide), out)
-    assert denoiser.denoise(x_t.repeat(3, 1, 1), t.repeat(3), guide).shape == (6, 1, length)
+    cond = denoiser.embed_condition(samples)
+    assert torch.equal(denoiser.denoise(x_t, t, cond), out)
+    assert denoiser.denoise(x_t.repeat(3, 1, 1), t.repeat(3), cond).shape == (6, 1, length)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -72,12 +72,12 @@ def test_schedule(name, n_steps):
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_objective_converts_back(name):
-    schedule = NoiseSchedule(100)
+    schedule = linear_schedule(100)
     objective = OBJECTIVES[name](schedule)
     x0, eps, t = torch.randn(8, 1, 24), torch.randn(8, 1, 24), torch.randint(1, 100, (8,))
     a = schedule.alpha_bar[t][:, None, None]
     x_t = a.sqrt() * x0 + (1 - a).sqrt() * eps
-    torch.testing.assert_close(objective.to_noise(x_t, objective.target(x0, eps, t), t), eps, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(objective.to_eps(x_t, objective.target(x0, eps, t), t), eps, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -89,16 +89,16 @@ def test_loss(name):
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("n_steps", [1, 7, 50])
 def test_sampler(name, n_steps):
-    schedule = NoiseSchedule(50)
-    draw = lambda seed: SAMPLERS[name](lambda x, t: torch.zeros_like(x), (3, 1, 24), schedule, n_steps, stream(seed))
+    schedule = linear_schedule(50)
+    draw = lambda seed: SAMPLERS[name](lambda x, t: torch.zeros_like(x), (3, 1, 24), schedule, n_steps, make_generator(seed))
     assert draw(0).shape == (3, 1, 24) and draw(0).isfinite().all()
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
 
 
 def stouter_method():
-    schedule = NoiseSchedule(20)
-    denoiser = STUnet(6, 5, width=8, multipliers=(1, 2))
-    return DiffusionGenerator(denoiser, OBJECTIVES["noise"](schedule), LOSSES["mse"], SAMPLERS["ddim"], 5)
+    schedule = linear_schedule(20)
+    denoiser = STUnet(6, 5, base_channels=8, channel_multipliers=(1, 2))
+    return DiffusionGenerator(denoiser, OBJECTIVES["epsilon"](schedule), LOSSES["mse"], SAMPLERS["ddim"], 5)
 
 
 @pytest.mark.parametrize("name", ["STOUTER", *BASELINES])
@@ -106,31 +106,31 @@ def test_generator(name):
     train = toy_samples()
     method = stouter_method() if name == "STOUTER" else BASELINES[name]()
     if name == "STOUTER":
-        history = method.fit(train, Recipe(n_updates=2, batch_size=8, validate_every=1), validation=Samples(train.x[:6], train.condition[:6]))
+        history = method.fit(train, TrainingArguments(n_updates=2, batch_size=8, validate_every=1), validation=TrafficDataset(train.x[:6], train.condition[:6]))
         assert tuple(history.columns) == COLUMNS and history.notna().all(axis=None)
     else:
         method.fit(train)
     condition = train.condition[:10]
-    out = method.sample(condition, 4, stream(1))
+    out = method.sample(condition, 4, make_generator(1))
     assert out.shape == (4, 10, 24) and out.isfinite().all()
-    assert torch.equal(out, method.sample(condition, 4, stream(1)))
+    assert torch.equal(out, method.sample(condition, 4, make_generator(1)))
 
 
 @pytest.mark.parametrize("length", [24, 168])
 @pytest.mark.parametrize("name", BASELINES)
 def test_reference_of_few_days_with_holes_serves_strangers(name, length):
     hours = (torch.arange(length) + 24 * torch.arange(1, 7)[:, None]) % 168 if length == 24 else torch.arange(168).expand(6, 168)
-    condition = Condition(torch.tensor([0, 0, 1, 1, 1, 2]), hours.clone(), torch.randn(4, 6, generator=stream(6)), torch.randn(168, 5))
-    x = torch.rand(6, length, generator=stream(7))
+    condition = Condition(torch.tensor([0, 0, 1, 1, 1, 2]), hours.clone(), torch.randn(4, 6, generator=make_generator(6)), torch.randn(168, 5))
+    x = torch.rand(6, length, generator=make_generator(7))
     x[0, 3] = float("nan")
-    method = BASELINES[name]().fit(Samples(x, condition))
-    out = method.sample(Condition(torch.tensor([0, 3]), hours[:2].clone(), condition.space_table, condition.time_table), 5, stream(8))
+    method = BASELINES[name]().fit(TrafficDataset(x, condition))
+    out = method.sample(Condition(torch.tensor([0, 3]), hours[:2].clone(), condition.station_table, condition.hour_table), 5, make_generator(8))
     assert out.shape == (5, 2, length) and out.isfinite().all() and out.min() >= 0
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_metric_ignores_the_order_of_stations_and_missing_hours(name):
-    real, fake = torch.rand(20, 24, generator=stream(2)).numpy(), torch.rand(5, 20, 24, generator=stream(3)).numpy()
+    real, fake = torch.rand(20, 24, generator=make_generator(2)).numpy(), torch.rand(5, 20, 24, generator=make_generator(3)).numpy()
     value = METRICS[name](real, fake)
     assert METRICS[name](real[::-1], fake[:, ::-1]) == pytest.approx(value, rel=1e-5)
     real[3, 4] = float("nan")

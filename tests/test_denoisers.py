@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from stouter.denoisers.attention import LinearAttention, MultiHeadAttention
-from stouter.denoisers.diffwave import CYCLES, DiffWave
+from stouter.denoisers.diffwave import DILATION_CYCLES, DiffWave
 from stouter.denoisers.fusion import FUSIONS
-from stouter.denoisers.guidance import guided, hide
-from stouter.denoisers.hours import Grow, HourConv
-from stouter.denoisers.stffm import STFFM, StepEmbedding
+from stouter.denoisers.guidance import classifier_free_guidance, drop_condition
+from stouter.denoisers.hours import Upsample, ChannelsLastConv1d
+from stouter.denoisers.stffm import STFFM, TimestepEmbedding
 from stouter.denoisers.stunet import STUnet
-from stouter.diffusion.forward import NoiseSchedule
+from stouter.diffusion.forward import linear_schedule
 from stouter.diffusion.reverse import SAMPLERS
 from torch import nn
 from torch.nn import functional as F
@@ -22,17 +22,19 @@ near = {"atol": 1e-5, "rtol": 1e-4}
 
 def condition_of(size, length=24, seed=1):
     g = torch.Generator().manual_seed(seed)
-    return SimpleNamespace(space=torch.randn(size, 6, generator=g), time=torch.randn(size, length, 5, generator=g))
+    return SimpleNamespace(station_emb=torch.randn(size, 6, generator=g), hour_emb=torch.randn(size, length, 5, generator=g))
 
 
 NETS = {"STUnet": STUnet, "DiffWave": DiffWave}
+LAYERS = {"STUnet": ("base_channels", "conv_out"), "DiffWave": ("residual_channels", "output_projection")}
 
 
 def awake(kind="STUnet", **sizes):
     "A network whose last layer does not start at zero: one that puts out zeros passes too many tests."
     torch.manual_seed(0)
-    net = NETS[kind](6, 5, **{"width": 8, **sizes}).eval()
-    nn.init.normal_(net.leave.weight)
+    channels, last_layer = LAYERS[kind]
+    net = NETS[kind](6, 5, **{channels: 8, **sizes}).eval()
+    nn.init.normal_(getattr(net, last_layer).weight)
     return net
 
 
@@ -43,7 +45,7 @@ def channels_first(conv, x, stride=1):
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_hour_convolution_is_the_one_dimensional_convolution(length, stride):
-    conv, x = HourConv(6, 10, stride=stride), torch.randn(3, length, 6)
+    conv, x = ChannelsLastConv1d(6, 10, stride=stride), torch.randn(3, length, 6)
     nn.init.normal_(conv.bias)
     assert_close(conv(x), channels_first(conv, x, stride), **near)
 
@@ -51,34 +53,34 @@ def test_hour_convolution_is_the_one_dimensional_convolution(length, stride):
 @pytest.mark.parametrize("length", [1, 6, 7])
 def test_gradients_of_the_hour_convolutions(length):
     x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
-    for layer in (HourConv(3, 4), HourConv(3, 4, stride=2), HourConv(3, 4, taps=1, bias=False), Grow(3, 4)):
+    for layer in (ChannelsLastConv1d(3, 4), ChannelsLastConv1d(3, 4, stride=2), ChannelsLastConv1d(3, 4, kernel_size=1, bias=False), Upsample(3, 4)):
         assert torch.autograd.gradcheck(layer.double(), (x,))
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_eq_13_is_torchs_attention(length):
     layer, x = MultiHeadAttention(12), torch.randn(3, length, 12)
-    q, k, v = (layer.enter.weight[:, 0] @ x.transpose(1, 2)).transpose(1, 2).chunk(3, dim=-1)
+    q, k, v = (layer.to_qkv.weight[:, 0] @ x.transpose(1, 2)).transpose(1, 2).chunk(3, dim=-1)
     heads = [F.scaled_dot_product_attention(*(p[..., 3 * i : 3 * i + 3] for p in (q, k, v))) for i in range(4)]
-    assert_close(layer(x), torch.cat(heads, dim=-1) @ layer.leave.weight[:, 0].T, **near)
+    assert_close(layer(x), torch.cat(heads, dim=-1) @ layer.to_out.weight[:, 0].T, **near)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("channels", [12, 64])
 def test_eq_14_is_a_loop_over_heads(channels, length):
     layer, x, d_k = LinearAttention(channels), torch.randn(2, length, channels), channels // 4
-    w = layer.enter.weight[:, 0]
+    w = layer.to_qkv.weight[:, 0]
     out = torch.empty_like(x)
     for b in range(2):
         for i in range(4):
             q, k, v = (x[b] @ w[part * channels + i * d_k :][:d_k].T for part in range(3))
             q, k = q.exp() / q.exp().sum(1, keepdim=True), k.exp() / k.exp().sum(0, keepdim=True)
             out[b, :, i * d_k : (i + 1) * d_k] = q @ (k.T @ v)
-    assert_close(layer(x), out @ layer.leave.weight[:, 0].T, **near)
+    assert_close(layer(x), out @ layer.to_out.weight[:, 0].T, **near)
 
 
 def test_eq_15_is_sines_and_a_perceptron():
-    embed, t = StepEmbedding(8), torch.tensor([0, 1, 731])
+    embed, t = TimestepEmbedding(8), torch.tensor([0, 1, 731])
     wave = torch.tensor([[f(step * 1e-4 ** (k / 3)) for f in (torch.sin, torch.cos) for k in range(4)] for step in t])
     first, last = embed.mlp[0], embed.mlp[2]
     assert_close(embed(t), F.elu(wave @ first.weight.T + first.bias) @ last.weight.T + last.bias, **near)
@@ -87,11 +89,11 @@ def test_eq_15_is_sines_and_a_perceptron():
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize("hours", [24, 1])
 def test_eq_16_and_17_as_printed(name, hours):
-    block = STFFM(4, 8, space_dim=6, time_dim=5, step_dim=12, fusion=FUSIONS[name])
+    block = STFFM(4, 8, station_dim=6, hour_dim=5, step_dim=12, fusion=FUSIONS[name])
     x, step, given = torch.randn(3, 24, 4), torch.randn(3, 12), condition_of(3, hours)
-    f_st = torch.stack([block.guide(step + block.fuse(given.space, given.time[:, min(h, hours - 1)])) for h in range(24)], dim=1)
-    x_hat = channels_first(block.enter, x)
-    assert_close(block(x, step, block.prepare(given.space, given.time)), F.elu(x_hat + channels_first(block.refine, x_hat + f_st)), **near)
+    f_st = torch.stack([block.cond_proj(step + block.fuse(given.station_emb, given.hour_emb[:, min(h, hours - 1)])) for h in range(24)], dim=1)
+    x_hat = channels_first(block.conv_in, x)
+    assert_close(block(x, step, block.embed_condition(given.station_emb, given.hour_emb)), F.elu(x_hat + channels_first(block.conv_out, x_hat + f_st)), **near)
 
 
 @pytest.mark.parametrize("width, millions", [(32, 1), (64, 4)])
@@ -111,35 +113,35 @@ def test_diffwave_is_of_stunets_size(name):
 
 @pytest.mark.parametrize("period, length", [("day", 24), ("week", 168)])
 def test_every_hour_of_diffwave_hears_every_hour(period, length):
-    net, given = awake("DiffWave", cycle=CYCLES[period]).double(), condition_of(1, length)
-    condition = SimpleNamespace(space=given.space.double(), time=given.time.double())
+    net, given = awake("DiffWave", dilation_cycle_length=DILATION_CYCLES[period]).double(), condition_of(1, length)
+    condition = SimpleNamespace(station_emb=given.station_emb.double(), hour_emb=given.hour_emb.double())
     x = torch.randn(1, 1, length, dtype=torch.float64)
     reach = torch.autograd.functional.jacobian(lambda x: net(x, torch.tensor([500.0], dtype=torch.float64), condition)[0, 0], x)[:, 0, 0]
     assert (reach != 0).all()
 
 
 @pytest.mark.parametrize("kind", NETS)
-@pytest.mark.parametrize("name, pooled, length", [*((n, False, 24) for n in FUSIONS), *(("concat", p, n) for p in (False, True) for n in LENGTHS)])
-def test_prepared_guide_gives_the_same_bits(kind, name, pooled, length):
-    net, condition, x = awake(kind, fusion=FUSIONS[name], pooled=pooled), condition_of(3, length), torch.randn(3, 1, length)
-    guide = net.prepare(condition)
+@pytest.mark.parametrize("name, pool_hours, length", [*((n, False, 24) for n in FUSIONS), *(("concat", p, n) for p in (False, True) for n in LENGTHS)])
+def test_embedded_condition_gives_the_same_bits(kind, name, pool_hours, length):
+    net, condition, x = awake(kind, fusion=FUSIONS[name], pool_hours=pool_hours), condition_of(3, length), torch.randn(3, 1, length)
+    cond = net.embed_condition(condition)
     for step in (0, 999):
         t = torch.full((3,), step)
         out = net(x, t, condition)
         assert out.shape == (3, 1, length) and out.abs().max() > 0
-        assert torch.equal(net.denoise(x, t, guide), out)
+        assert torch.equal(net.denoise(x, t, cond), out)
 
 
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_walk_on_a_prepared_guide_is_the_walk_without(kind, sampler):
-    net, condition, schedule = awake(kind), condition_of(3), NoiseSchedule(50)
-    guide = net.prepare(condition)
-    walks = [
+def test_samples_on_an_embedded_condition_are_the_samples_without(kind, sampler):
+    net, condition, schedule = awake(kind), condition_of(3), linear_schedule(50)
+    cond = net.embed_condition(condition)
+    samples = [
         SAMPLERS[sampler](predict, (3, 1, 24), schedule, 5, torch.Generator().manual_seed(0))
-        for predict in (lambda x, t: net(x, t, condition), lambda x, t: net.denoise(x, t, guide), guided(net, condition))
+        for predict in (lambda x, t: net(x, t, condition), lambda x, t: net.denoise(x, t, cond), classifier_free_guidance(net, condition))
     ]
-    assert torch.equal(walks[0], walks[1]) and torch.equal(walks[0], walks[2])
+    assert torch.equal(samples[0], samples[1]) and torch.equal(samples[0], samples[2])
 
 
 @pytest.mark.parametrize("kind", NETS)
@@ -148,20 +150,20 @@ def test_samples_of_a_batch_do_not_see_each_other(kind, length):
     net, condition, x, t = awake(kind), condition_of(5, length), torch.randn(5, 1, length), torch.tensor([0, 10, 300, 700, 999])
     out = net(x, t, condition)
     for i in range(5):
-        alone = SimpleNamespace(space=condition.space[i : i + 1], time=condition.time[i : i + 1])
+        alone = SimpleNamespace(station_emb=condition.station_emb[i : i + 1], hour_emb=condition.hour_emb[i : i + 1])
         assert_close(net(x[i : i + 1], t[i : i + 1], alone), out[i : i + 1], **near)
     many, steps = torch.randn(15, 1, length), t.repeat(3)
     thrice = torch.cat([net(many[k : k + 5], steps[k : k + 5], condition) for k in (0, 5, 10)])
-    assert_close(net.denoise(many, steps, net.prepare(condition)), thrice, **near)
+    assert_close(net.denoise(many, steps, net.embed_condition(condition)), thrice, **near)
 
 
 @pytest.mark.parametrize("kind", NETS)
-def test_guide_of_another_length_or_number_is_refused(kind):
+def test_condition_of_another_length_or_number_is_refused(kind):
     net = awake(kind)
-    guide = net.prepare(condition_of(4))
+    cond = net.embed_condition(condition_of(4))
     for x in (torch.randn(4, 1, 23), torch.randn(6, 1, 24), torch.randn(3, 1, 24)):
         with pytest.raises(ValueError, match="4 conditions of 24 hours do not fit"):
-            net.denoise(x, torch.zeros(len(x), dtype=torch.long), guide)
+            net.denoise(x, torch.zeros(len(x), dtype=torch.long), cond)
 
 
 @pytest.mark.parametrize("kind", NETS)
@@ -169,15 +171,15 @@ def test_guide_of_another_length_or_number_is_refused(kind):
 def test_swapping_two_stations_swaps_their_outputs(kind, name):
     net, given = awake(kind, fusion=FUSIONS[name]), condition_of(2)
     x, t = torch.randn(1, 1, 24).expand(2, 1, 24), torch.tensor([500, 500])
-    pair = SimpleNamespace(space=given.space, time=given.time[:1].expand(2, 24, 5))
-    out, swapped = net(x, t, pair), net(x, t, SimpleNamespace(space=pair.space.flip(0), time=pair.time))
+    pair = SimpleNamespace(station_emb=given.station_emb, hour_emb=given.hour_emb[:1].expand(2, 24, 5))
+    out, swapped = net(x, t, pair), net(x, t, SimpleNamespace(station_emb=pair.station_emb.flip(0), hour_emb=pair.hour_emb))
     assert_close(swapped, out.flip(0), **near)
     assert (out[0] - out[1]).abs().mean() > 1e-3
 
 
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("name", FUSIONS)
-@pytest.mark.parametrize("zeroed, other", [("space", "time"), ("time", "space")])
+@pytest.mark.parametrize("zeroed, other", [("station_emb", "hour_emb"), ("hour_emb", "station_emb")])
 def test_zeroed_embedding_makes_deaf_to_that_alone(kind, name, zeroed, other):
     net, a, b, x, t = awake(kind, fusion=FUSIONS[name]), condition_of(4), condition_of(4, seed=2), torch.randn(4, 1, 24), torch.full((4,), 500)
     ablate = lambda own, kept: SimpleNamespace(**{zeroed: torch.zeros_like(getattr(own, zeroed)), other: getattr(kept, other)})
@@ -200,7 +202,7 @@ def test_every_parameter_learns_with_every_fusion(kind):
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
 def test_guidance_weighs_shown_and_hidden(kind, weight):
     net, condition, x, t = awake(kind), condition_of(4), torch.randn(8, 1, 24), torch.full((8,), 300)
-    twice = SimpleNamespace(space=condition.space.repeat(2, 1), time=condition.time.repeat(2, 1, 1))
-    shown, hidden = net(x, t, twice), net(x, t, hide(twice, torch.zeros(8, dtype=torch.bool)))
-    assert (shown - hidden).abs().mean() > 1e-3
-    assert_close(guided(net, condition, weight)(x, t), hidden + weight * (shown - hidden), **near)
+    twice = SimpleNamespace(station_emb=condition.station_emb.repeat(2, 1), hour_emb=condition.hour_emb.repeat(2, 1, 1))
+    conditional, unconditional = net(x, t, twice), net(x, t, drop_condition(twice, torch.zeros(8, dtype=torch.bool)))
+    assert (conditional - unconditional).abs().mean() > 1e-3
+    assert_close(classifier_free_guidance(net, condition, weight)(x, t), unconditional + weight * (conditional - unconditional), **near)

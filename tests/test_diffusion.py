@@ -3,11 +3,11 @@ import math
 
 import pytest
 import torch
-from stouter.diffusion.forward import SCHEDULES, Chain, NoiseSchedule, q_sample, thin
+from stouter.diffusion.forward import SCHEDULES, NoiseSchedule, linear_schedule, q_sample, respace
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
-from stouter.diffusion.reverse import SAMPLERS, ddim_step, ddpm_step, posterior
-from stouter.diffusion.solvers import sample_dpm
-from stouter.training.batches import stream
+from stouter.diffusion.reverse import SAMPLERS, ddim_step, ddpm_step, q_posterior
+from stouter.diffusion.solvers import sample_dpmpp_2m
+from stouter.training.batches import make_generator
 from torch.testing import assert_close
 
 
@@ -41,8 +41,8 @@ def test_eq_4_to_7_steps_and_jump_have_the_same_moments():
         mean, variance = math.sqrt(1 - beta[t]) * mean, (1 - beta[t]) * variance + beta[t]
         if t in (0, 10, 500, 999):
             at = torch.tensor([t])
-            centre = q_sample(x0, at, torch.zeros_like(x0), NoiseSchedule()).item()
-            spread = q_sample(x0, at, torch.ones_like(x0), NoiseSchedule()).item() - centre
+            centre = q_sample(x0, at, torch.zeros_like(x0), linear_schedule()).item()
+            spread = q_sample(x0, at, torch.ones_like(x0), linear_schedule()).item() - centre
             assert centre == pytest.approx(mean, rel=1e-5) and spread**2 == pytest.approx(variance, rel=1e-3)  # 1 - alpha_bar of a stored single
 
 
@@ -51,7 +51,7 @@ def test_eq_9_to_11_posterior_is_bayes_rule_on_a_grid(t):
     beta, alpha_bar = exact_chain(1000)
     x0, eps = 0.4, -0.8
     x_t = math.sqrt(alpha_bar[t]) * x0 + math.sqrt(1 - alpha_bar[t]) * eps
-    mean, variance = posterior(*(torch.full((1, 1, 1), v, dtype=torch.float64) for v in (x_t, eps)), torch.tensor([t]), NoiseSchedule())
+    mean, variance = q_posterior(*(torch.full((1, 1, 1), v, dtype=torch.float64) for v in (x_t, eps)), torch.tensor([t]), linear_schedule())
     centre, width = mean.item(), 8 * variance.sqrt().item()
     grid = [centre + width * (i / 2000 - 1) for i in range(4001)]
     weight = [normal_density(x_t, math.sqrt(1 - beta[t]) * x, beta[t]) * normal_density(x, math.sqrt(alpha_bar[t - 1]) * x0, 1 - alpha_bar[t - 1])
@@ -68,7 +68,7 @@ def test_eq_8_and_12_one_step_back():
     mean = (x - beta[t] / math.sqrt(1 - alpha_bar[t]) * eps) / math.sqrt(1 - beta[t])
     sd = math.sqrt((1 - alpha_bar[t - 1]) / (1 - alpha_bar[t]) * beta[t])
     x, eps, noise = (torch.full((1, 1, 1), v) for v in (x, eps, noise))
-    assert ddpm_step(x, eps, torch.tensor([t]), NoiseSchedule(), noise).item() == pytest.approx(mean + sd * 1.2, rel=1e-5)
+    assert ddpm_step(x, eps, torch.tensor([t]), linear_schedule(), noise).item() == pytest.approx(mean + sd * 1.2, rel=1e-5)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -86,7 +86,7 @@ def test_eq_18_as_printed_with_the_product():
     x0, eps, t = torch.tensor([[[0.7]]]), torch.tensor([[[-1.1]]]), 250
     a = alpha_bar[t]
     expected = (1 - math.sqrt(a)) * 0.7 - math.sqrt(1 - a) * -1.1
-    assert OBJECTIVES["printed"](NoiseSchedule()).target(x0, eps, torch.tensor([t])).item() == pytest.approx(expected, rel=1e-5)
+    assert OBJECTIVES["paper"](linear_schedule()).target(x0, eps, torch.tensor([t])).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_velocity_is_the_derivative_along_the_circle():
@@ -94,7 +94,7 @@ def test_the_velocity_is_the_derivative_along_the_circle():
     _, alpha_bar = exact_chain(1000)
     angle, h = math.acos(math.sqrt(alpha_bar[250])), 1e-5
     x = [math.cos(angle + d) * 0.7 + math.sin(angle + d) * -1.1 for d in (-h, h)]
-    v = OBJECTIVES["velocity"](NoiseSchedule()).target(torch.tensor([[[0.7]]]), torch.tensor([[[-1.1]]]), torch.tensor([250]))
+    v = OBJECTIVES["v_prediction"](linear_schedule()).target(torch.tensor([[[0.7]]]), torch.tensor([[[-1.1]]]), torch.tensor([250]))
     assert v.item() == pytest.approx((x[1] - x[0]) / (2 * h), rel=1e-4)
 
 
@@ -115,24 +115,24 @@ def oracle(schedule, m, s):
 
 def moments_of(sampler, schedule, n_steps, m, s):
     "Mean and deviation of 60,000 generated numbers: standard errors 0.004 s and 0.003 s."
-    x = SAMPLERS[sampler](oracle(schedule, m, s), (2500, 1, 24), schedule, n_steps, stream(7))
+    x = SAMPLERS[sampler](oracle(schedule, m, s), (2500, 1, 24), schedule, n_steps, make_generator(7))
     return x.mean().item(), x.std().item()
 
 
 # the largest relative error of the deviation for a number of steps; the spread of 60,000 draws included
-WIDTH = {"ddpm": {10: 0.35, 25: 0.2, 100: 0.06, 1000: 0.02}, "ddim": {10: 0.2, 25: 0.09, 100: 0.03, 1000: 0.02}, "dpm": {10: 0.08, 25: 0.025, 100: 0.015, 1000: 0.015}}
+WIDTH = {"ddpm": {10: 0.35, 25: 0.2, 100: 0.06, 1000: 0.02}, "ddim": {10: 0.2, 25: 0.09, 100: 0.03, 1000: 0.02}, "dpmpp_2m": {10: 0.08, 25: 0.025, 100: 0.015, 1000: 0.015}}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("n_steps", [10, 25, 100, 1000])
 def test_every_sampler_returns_the_gaussian_it_is_told(sampler, n_steps):
     m, s = 0.3, 0.3
-    mean, deviation = moments_of(sampler, NoiseSchedule(), n_steps, m, s)
+    mean, deviation = moments_of(sampler, linear_schedule(), n_steps, m, s)
     assert mean == pytest.approx(m, abs=0.006) and deviation == pytest.approx(s, rel=WIDTH[sampler][n_steps])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("schedule", ["scaled", "cosine"])
+@pytest.mark.parametrize("schedule", ["rescaled_linear", "cosine"])
 @pytest.mark.parametrize("n_steps", [1, 10, 1000])
 def test_short_chains_that_end_in_noise_find_the_mean(sampler, schedule, n_steps):
     mean, deviation = moments_of(sampler, SCHEDULES[schedule](n_steps), n_steps, 0.3, 0.3)
@@ -143,16 +143,16 @@ def test_short_chains_that_end_in_noise_find_the_mean(sampler, schedule, n_steps
         assert deviation == pytest.approx(0.3, rel=0.03)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpm"])                 # one draw of noise decides: DDPM draws anew at each step
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])                 # one draw of noise decides: DDPM draws anew at each step
 def test_a_sample_does_not_see_its_batch(sampler):
-    schedule = NoiseSchedule(50)
-    whole, alone = (SAMPLERS[sampler](oracle(schedule, 0.1, 0.3), (n, 1, 24), schedule, 5, stream(1)) for n in (6, 2))
+    schedule = linear_schedule(50)
+    whole, alone = (SAMPLERS[sampler](oracle(schedule, 0.1, 0.3), (n, 1, 24), schedule, 5, make_generator(1)) for n in (6, 2))
     assert_close(alone, whole[:2])
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_shapes_steps_and_seeds(sampler):
-    schedule = NoiseSchedule(1000)
+    schedule = linear_schedule(1000)
     calls = []
 
     def counted(x, t):
@@ -161,11 +161,11 @@ def test_shapes_steps_and_seeds(sampler):
 
     for n_steps in (1, 2, 7):
         calls.clear()
-        SAMPLERS[sampler](counted, (2, 1, 168), schedule, n_steps, stream(0))
+        SAMPLERS[sampler](counted, (2, 1, 168), schedule, n_steps, make_generator(0))
         assert len(calls) == n_steps and calls[0] == 999 and calls == sorted(calls, reverse=True)
     for bad in (0, 1001):
         with pytest.raises(ValueError, match="choose 1 to 1000"):
-            SAMPLERS[sampler](counted, (2, 1, 24), schedule, bad, stream(0))
+            SAMPLERS[sampler](counted, (2, 1, 24), schedule, bad, make_generator(0))
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -174,10 +174,10 @@ def test_ddim_of_diffusers(eta):
 
     theirs = DDIMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, clip_sample=False)
     theirs.set_timesteps(1000)
-    x, eps, noise = (torch.randn(3, 1, 24, generator=stream(k)) for k in range(3))
+    x, eps, noise = (torch.randn(3, 1, 24, generator=make_generator(k)) for k in range(3))
     for t in (1, 30, 500, 999):
         expected = theirs.step(eps, t, x, eta=eta, variance_noise=noise).prev_sample
-        ours = ddim_step(x, eps, torch.full((3,), t), NoiseSchedule(), noise, eta)
+        ours = ddim_step(x, eps, torch.full((3,), t), linear_schedule(), noise, eta)
         assert_close(ours, expected, atol=1e-3, rtol=1e-3)
 
 
@@ -185,29 +185,29 @@ def test_ddpm_of_diffusers():
     from diffusers import DDPMScheduler
 
     theirs = DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, clip_sample=False, variance_type="fixed_small")
-    x, eps = (torch.randn(3, 1, 24, generator=stream(k)) for k in range(2))
+    x, eps = (torch.randn(3, 1, 24, generator=make_generator(k)) for k in range(2))
     for t in (0, 1, 30, 500, 999):
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
         expected = theirs.step(eps, t, x, generator=torch.Generator().manual_seed(t)).prev_sample
-        assert_close(ddpm_step(x, eps, torch.full((3,), t), NoiseSchedule(), noise), expected, atol=1e-4, rtol=1e-4)
+        assert_close(ddpm_step(x, eps, torch.full((3,), t), linear_schedule(), noise), expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 10, 100])
-@pytest.mark.parametrize("power, rest, low", [(1.0, 0.0, 0), (3.0, 0.0, 0), (2.0, 0.002, 10)])
-def test_the_solver_of_diffusers(n_steps, power, rest, low):
+@pytest.mark.parametrize("spacing_power, final_noise_variance, t_min", [(1.0, 0.0, 0), (3.0, 0.0, 0), (2.0, 0.002, 10)])
+def test_the_solver_of_diffusers(n_steps, spacing_power, final_noise_variance, t_min):
     from diffusers import DPMSolverMultistepScheduler
 
-    schedule = NoiseSchedule()
+    schedule = linear_schedule()
     predict = oracle(schedule, 0.3, 0.3)
     theirs = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, final_sigmas_type="zero", lower_order_final=True)
-    theirs.set_timesteps(timesteps=thin(schedule, n_steps, power, low)[1].flip(0).tolist())
-    x = torch.randn((3, 1, 24), generator=stream(2))
+    theirs.set_timesteps(timesteps=respace(schedule, n_steps, spacing_power, t_min)[1].flip(0).tolist())
+    x = torch.randn((3, 1, 24), generator=make_generator(2))
     for t in theirs.timesteps:
         x = theirs.step(predict(x, t.expand(3)), t, x).prev_sample
-    assert_close(sample_dpm(predict, (3, 1, 24), schedule, n_steps, stream(2), power, rest), x, atol=5e-4, rtol=5e-3)
+    assert_close(sample_dpmpp_2m(predict, (3, 1, 24), schedule, n_steps, make_generator(2), spacing_power, final_noise_variance), x, atol=5e-4, rtol=5e-3)
 
 
 def test_a_chain_refuses_impossible_betas():
     for beta in ([], [0.0, 0.1], [0.5, 1.0], [float("nan")]):
         with pytest.raises(ValueError):
-            Chain(torch.tensor(beta, dtype=torch.float64))
+            NoiseSchedule(torch.tensor(beta, dtype=torch.float64))

@@ -17,12 +17,12 @@ from conftest import ROOT, SHARED, needs_data
 from stouter.commands.download import download as command
 from stouter.data import download as module
 from stouter.data import download_plan
-from stouter.data.dataverse import COLLECTIONS, Patience, read_collection
+from stouter.data.dataverse import COLLECTIONS, RetryPolicy, read_collection
 from stouter.data.download import download
 from stouter.data.download_plan import plan_download
 from stouter.files import InputError
 
-QUICK = Patience(tries=3, pause=0.01, timeout=5, longest=5)
+QUICK = RetryPolicy(tries=3, backoff=0.01, timeout=5, max_backoff=5)
 
 
 def body_of(number, size=200_000):
@@ -152,7 +152,7 @@ def publisher():
 
 def fetch(publisher, folder, days=None, **options):
     plan = plan_download(read_collection(COLLECTIONS["milan"], publisher.base, QUICK), folder, days)
-    return download(plan, publisher.base, **{"workers": 2, "patience": QUICK, **options})
+    return download(plan, publisher.base, **{"workers": 2, "retry": QUICK, **options})
 
 
 def whole(publisher, folder):
@@ -194,9 +194,9 @@ GIVES_UP = {
 @pytest.mark.parametrize("faults, says", GIVES_UP.values(), ids=GIVES_UP)
 def test_gives_up_on_one_file_and_fetches_the_others(publisher, tmp_path, faults, says):
     publisher.faults[100] = list(faults)
-    patience = Patience(tries=3, pause=0.01, timeout=0.5, longest=5)
+    retry = RetryPolicy(tries=3, backoff=0.01, timeout=0.5, max_backoff=5)
     with pytest.raises(InputError, match=f"^1 of 4 files could not be fetched. The first: .*{says}") as told:
-        fetch(publisher, tmp_path / "raw", patience=patience)
+        fetch(publisher, tmp_path / "raw", retry=retry)
     assert "\n" not in str(told.value)
     assert sum(path.suffix == ".txt" for path in (tmp_path / "raw").iterdir()) == 3
     publisher.faults.clear()
@@ -237,7 +237,7 @@ def test_real_description_with_small_files(publisher, tmp_path, city, n_bytes):
     for number in list(publisher.bodies)[::5]:
         publisher.faults[number] = [("broken", 500), ("answer", 500)]
     plan = plan_download(read_collection(COLLECTIONS[city], publisher.base, QUICK), tmp_path)
-    assert "ODbL 1.0" in plan.words() and "62 files" in plan.words()
+    assert "ODbL 1.0" in plan.summary() and "62 files" in plan.summary()
     seen = {}
     files = download(plan, publisher.base, 4, QUICK, seen.__setitem__)
     assert len(files) == 62 and set(seen.values()) == {2_000}
@@ -291,7 +291,7 @@ def test_too_small_a_disk_is_seen_before(publisher, tmp_path, monkeypatch):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_full_disk_is_one_line():
     with open("/dev/full", "ab", buffering=0) as sink, pytest.raises(InputError, match=f"/dev/full: cannot write .{os.strerror(errno.ENOSPC)}.; what has arrived is kept"):
-        module.write_whole(sink, b"x")
+        module.write_all(sink, b"x")
 
 
 def test_disk_full_on_the_way(publisher, tmp_path):

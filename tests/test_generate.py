@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import stouter
 from stouter.experiment.generate import generate
-from stouter.experiment.parts import folder_of
+from stouter.experiment.parts import parts_folder
 from stouter.experiment.stages import open_run
 from stouter.files import InputError
 
@@ -64,7 +64,7 @@ def test_twenty_kills_at_random_moments(tiny_run, tmp_path, undisturbed):
         if out.exists():                                             # through, or killed between moving the table and tidying up
             assert out.read_bytes() == undisturbed[0]
             out.unlink()
-            shutil.rmtree(folder_of(out), ignore_errors=True)
+            shutil.rmtree(parts_folder(out), ignore_errors=True)
             seen = set()
         else:
             assert seen <= (seen := set(parts_of(out)))
@@ -76,7 +76,7 @@ def test_twenty_kills_at_random_moments(tiny_run, tmp_path, undisturbed):
 
 
 def parts_of(out):
-    return [p.name for p in folder_of(out).glob("0*.parquet")]
+    return [p.name for p in parts_folder(out).glob("0*.parquet")]
 
 
 def test_a_kill_while_joining_or_tidying_up(tiny_run, tmp_path, undisturbed, monkeypatch):
@@ -104,17 +104,17 @@ def stop(*_):
 
 def test_half_the_bits_resume_to_the_same_bytes_and_stay_near(tiny_run, tmp_path, monkeypatch):
     run = shutil.copytree(tiny_run[0], tmp_path / "run")
-    mark = yaml.safe_load((run / "run.yaml").read_text())
-    mark["config"]["diffusion"]["precision"] = "bfloat16"
-    (run / "run.yaml").write_text(yaml.safe_dump(mark))
+    manifest = yaml.safe_load((run / "run.yaml").read_text())
+    manifest["config"]["diffusion"]["sampling_dtype"] = "bfloat16"
+    (run / "run.yaml").write_text(yaml.safe_dump(manifest))
     tables = {name: tmp_path / f"{name}.parquet" for name in ("single", "half", "resumed")}
     for name, folder in {"single": tiny_run[0], "half": run}.items():
         make(folder, tables[name], FIRST + pd.Timedelta(days=9))
     with monkeypatch.context() as m, pytest.raises(Stopped):
-        m.setattr("stouter.experiment.generate.join_parts", stop)
+        m.setattr("stouter.experiment.generate.merge_parts", stop)
         make(run, tables["resumed"], FIRST + pd.Timedelta(days=9))
     for name in parts_of(tables["resumed"])[1::2]:
-        (folder_of(tables["resumed"]) / name).unlink()
+        (parts_folder(tables["resumed"]) / name).unlink()
     make(run, tables["resumed"], FIRST + pd.Timedelta(days=9))
     assert tables["resumed"].read_bytes() == tables["half"].read_bytes()
     single, half = (pd.read_parquet(tables[name]).value for name in ("single", "half"))
@@ -139,8 +139,8 @@ def test_a_full_disk_keeps_the_parts(tiny_run, tmp_path, undisturbed):
 def test_parts_of_another_request_are_refused(tiny_run, tmp_path):
     out = tmp_path / "table.parquet"
     stouter("generate", tiny_run[0], "--days", "2014-02-01:2014-04-30", "--samples", 6, "--out", out)
-    folder_of(out).mkdir()
-    (folder_of(out) / "request.json").write_bytes(pq.read_schema(out).metadata[b"stouter"])      # as if the table were not finished
+    parts_folder(out).mkdir()
+    (parts_folder(out) / "request.json").write_bytes(pq.read_schema(out).metadata[b"stouter"])      # as if the table were not finished
     out.unlink()
     for words, says in ({"seed": 1}, "seed: 0 there, 1 here"), ({"stations": ["3"]}, "stations: '12 of 12 .* there, '1 of 12"), ({"n_samples": 7}, "samples: 6 there, 7 here"):
         with pytest.raises(InputError, match=f"holds parts of another request .{says}"):

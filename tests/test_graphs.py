@@ -8,13 +8,13 @@ from conftest import SHARED, needs_data
 from stouter.data.pois import read_counts, read_grid
 from stouter.graphs.encoders import ENCODERS
 from stouter.graphs.graphmae import embed_nodes, pretrain
-from stouter.graphs.masks import draw_mask, look
-from stouter.graphs.pieces import Piece
-from stouter.graphs.spatial import STATION_FEATURES, Counts, LogCounts, base_station_graph, describe_graph, edges_within
-from stouter.graphs.store import embed_once
-from stouter.graphs.temporal import RELATIONS, TEMPORAL_FEATURES, temporal_graph
+from stouter.graphs.masks import apply_mask, sample_mask
+from stouter.graphs.pieces import Subgraph
+from stouter.graphs.spatial import STATION_FEATURES, CountFeatures, LogCountFeatures, base_station_graph, describe_graph, radius_graph
+from stouter.graphs.store import load_or_pretrain
+from stouter.graphs.temporal import EDGE_TYPES, TEMPORAL_FEATURES, temporal_graph
 
-THEIRS = {"gin": pyg.GIN, "gcn": pyg.GCN, "gat": pyg.GAT, "sage": pyg.GraphSAGE}
+PYG_ENCODERS = {"gin": pyg.GIN, "gcn": pyg.GCN, "gat": pyg.GAT, "sage": pyg.GraphSAGE}
 
 
 def seeded(seed=0):
@@ -44,8 +44,8 @@ def test_real_grids_have_their_known_edges(city, nodes, edges, degree):
 def test_milans_empty_squares_are_counted_and_harmless():
     grid = read_grid(SHARED / "grids/milano-grid.geojson")
     counts = read_counts(SHARED / "milan_context/stcnet_crawled_feature.csv", grid.index)
-    for features in (LogCounts.fit(grid, counts), Counts()):
-        graph = base_station_graph(grid, counts, features=features)
+    for features in (LogCountFeatures.fit(grid, counts), CountFeatures()):
+        graph = base_station_graph(grid, counts, feature_scaler=features)
         assert describe_graph(graph)["without_pois"] == int((counts.sum(axis=1) == 0).sum()) > 1000
         model, history = pretrain(graph, ENCODERS["gcn"], n_epochs=3, generator=seeded())
         assert np.isfinite(history).all() and all(p.isfinite().all() for p in model.parameters())
@@ -58,7 +58,7 @@ def test_edges_against_all_pairs():
     distance = np.hypot(north, east)
     assert (np.abs(distance - 1.005) > 1e-4).sum() > 39_000
     ours = np.zeros((200, 200), bool)
-    ours[tuple(edges_within(lon, lat).numpy())] = True
+    ours[tuple(radius_graph(lon, lat).numpy())] = True
     clear = np.abs(distance - 1.005) > 3e-3                     # the plane is an approximation
     np.fill_diagonal(clear, False)
     assert (ours == (distance < 1.005))[clear].all() and not ours.diagonal().any()
@@ -92,7 +92,7 @@ def test_features_keep_the_ruler_of_training(word, town):
 
 def test_a_column_that_never_varied_in_training_stays_silent(town):
     stations, counts = town
-    features = LogCounts.fit(stations, counts.assign(**{"0": 7}).set_axis([*counts, "new"], axis=1))
+    features = LogCountFeatures.fit(stations, counts.assign(**{"0": 7}).set_axis([*counts, "new"], axis=1))
     later = features(stations, counts.assign(new=np.arange(300)))
     assert later.isfinite().all() and (later[:, 8] == 0).all()
 
@@ -103,14 +103,14 @@ def test_sparse_form_equals_the_edge_list(name, town):
     loops = torch.tensor([[5, 7], [5, 7]])
     edges = torch.cat([graph.edge_index, loops], dim=1)
     torch.manual_seed(0)
-    ours, theirs = ENCODERS[name](9, 16, 2, 5).double(), THEIRS[name](9, 16, 2, 5).double()
+    ours, theirs = ENCODERS[name](9, 16, 2, 5).double(), PYG_ENCODERS[name](9, 16, 2, 5).double()
     mine, others = list(ours.parameters()), dict(theirs.named_parameters())
     shapes = sorted(tuple(p.squeeze().shape) for p in mine)
     assert shapes == sorted(tuple(p.squeeze().shape) for p in others.values()), "the same parameters"
-    twin = {"gcn": ["lin.weight", "bias"], "gin": ["nn.lins.0.weight", "nn.lins.0.bias", "nn.lins.1.weight", "nn.lins.1.bias"],
+    pyg_names = {"gcn": ["lin.weight", "bias"], "gin": ["nn.lins.0.weight", "nn.lins.0.bias", "nn.lins.1.weight", "nn.lins.1.bias"],
             "sage": ["lin_l.weight", "lin_l.bias", "lin_r.weight"], "gat": ["att_src", "att_dst", "bias", "lin.weight"]}[name]
     for k, layer in enumerate(ours.layers):
-        for value, word in zip(layer.parameters(), twin):
+        for value, word in zip(layer.parameters(), pyg_names):
             others[f"convs.{k}.{word}"].data = value.detach().reshape(others[f"convs.{k}.{word}"].shape).clone()
     x = graph.x.double()
     torch.testing.assert_close(ours(x, edges), theirs(x, edges))
@@ -124,7 +124,7 @@ def test_renaming_stations_renames_embeddings(name, town):
     graph = base_station_graph(stations, counts)
     model, _ = pretrain(graph, ENCODERS[name], 16, 8, n_epochs=5, generator=seeded())
     order = np.random.default_rng(2).permutation(300)
-    renamed = base_station_graph(stations.iloc[order], counts, features=LogCounts.fit(stations, counts))
+    renamed = base_station_graph(stations.iloc[order], counts, feature_scaler=LogCountFeatures.fit(stations, counts))
     torch.testing.assert_close(embed_nodes(model, renamed), embed_nodes(model, graph)[order], atol=1e-3, rtol=1e-3)
 
 
@@ -132,26 +132,26 @@ def test_renaming_stations_renames_embeddings(name, town):
 def test_loss_depends_on_masked_nodes_only(name, town):
     graph = base_station_graph(*town)
     model, _ = pretrain(graph, ENCODERS[name], 16, 8, n_epochs=1, generator=seeded())
-    whole, mask = Piece(torch.arange(300), graph.edge_index, 300), draw_mask(300, 0.5, 0.1, seeded(1))
-    view = look(graph, mask, whole)
-    truth = torch.where(mask.hidden[:, None], graph.x, torch.randn(300, 9, generator=seeded(2)))
-    torch.testing.assert_close(model(view), model(view._replace(x=truth)))         # other targets of visible nodes
-    assert model(view._replace(x=-view.x)) != model(view)
-    behind = view.shown.clone()
-    behind[mask.token] = 1e3
-    torch.testing.assert_close(model(view), model(view._replace(shown=behind)))    # nobody looks behind the token
+    whole, mask = Subgraph(torch.arange(300), graph.edge_index, 300), sample_mask(300, 0.5, 0.1, seeded(1))
+    masked_graph = apply_mask(graph, mask, whole)
+    truth = torch.where(mask.masked[:, None], graph.x, torch.randn(300, 9, generator=seeded(2)))
+    torch.testing.assert_close(model(masked_graph), model(masked_graph._replace(x=truth)))         # other targets of visible nodes
+    assert model(masked_graph._replace(x=-masked_graph.x)) != model(masked_graph)
+    behind = masked_graph.x_replaced.clone()
+    behind[mask.token_nodes] = 1e3
+    torch.testing.assert_close(model(masked_graph), model(masked_graph._replace(x_replaced=behind)))    # nobody looks behind the token
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@pytest.mark.parametrize("features", [LogCounts, Counts])
+@pytest.mark.parametrize("features", [LogCountFeatures, CountFeatures])
 def test_rows_of_zeros_have_finite_gradients(name, features, town):
     stations, counts = town
     for case in (counts, counts * 0, counts * 0 + 4):
-        graph = base_station_graph(stations, case, features=features.fit(stations, case))
+        graph = base_station_graph(stations, case, feature_scaler=features.fit(stations, case))
         model, history = pretrain(graph, ENCODERS[name], 16, 8, n_epochs=3, generator=seeded())
         assert np.isfinite(history).all()
-        view = look(graph, draw_mask(300, 1.0, generator=seeded()), Piece(torch.arange(300), graph.edge_index, 300))
-        model(view).backward()
+        masked_graph = apply_mask(graph, sample_mask(300, 1.0, generator=seeded()), Subgraph(torch.arange(300), graph.edge_index, 300))
+        model(masked_graph).backward()
         gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         assert gradients.isfinite().all() and gradients.abs().max() < 1e4
         assert embed_nodes(model, graph).isfinite().all()
@@ -166,10 +166,10 @@ def test_one_seed_gives_the_same_bits(options, town):
 
 
 @pytest.mark.parametrize("features", TEMPORAL_FEATURES)
-@pytest.mark.parametrize("wrap, both_ways, edges", [(True, False, 336), (False, False, 311), (True, True, 672)])
-def test_temporal_graph(features, wrap, both_ways, edges):
-    graph = temporal_graph(wrap, TEMPORAL_FEATURES[features], both_ways)
-    assert (graph.num_nodes, graph.num_edges) == (168, edges) and len(RELATIONS) == 2
+@pytest.mark.parametrize("periodic, bidirectional, edges", [(True, False, 336), (False, False, 311), (True, True, 672)])
+def test_temporal_graph(features, periodic, bidirectional, edges):
+    graph = temporal_graph(periodic, TEMPORAL_FEATURES[features], bidirectional)
+    assert (graph.num_nodes, graph.num_edges) == (168, edges) and len(EDGE_TYPES) == 2
     model, _ = pretrain(graph, ENCODERS["gin"], 16, 8, n_epochs=2, generator=seeded())
     assert embed_nodes(model, graph).shape == (168, 8)
 
@@ -181,7 +181,7 @@ def test_embeddings_are_kept_and_made_anew_when_something_changed(tmp_path, town
     def embed(radius_km=1.0, seed=0):
         graph = base_station_graph(stations, counts, radius_km)
         train = lambda: made.append(seed) or pretrain(graph, ENCODERS["gcn"], 16, 8, n_epochs=2, generator=seeded(seed))
-        return embed_once(tmp_path / "space.safetensors", graph, stations.index.tolist(), {"seed": seed, "radius_km": radius_km}, train)
+        return load_or_pretrain(tmp_path / "space.safetensors", graph, stations.index.tolist(), {"seed": seed, "radius_km": radius_km}, train)
 
     first, second = embed(), embed()
     assert made == [0] and torch.equal(first.embedding, second.embedding) and second.ids == stations.index.tolist()
@@ -193,6 +193,6 @@ def test_embeddings_are_kept_and_made_anew_when_something_changed(tmp_path, town
 def test_edges_do_not_depend_on_the_order_of_stations():
     rng = np.random.default_rng(3)
     lon, lat, order = rng.uniform(9, 9.1, 800), rng.uniform(45, 45.1, 800), rng.permutation(800)
-    edges = set(map(tuple, edges_within(lon, lat).T.tolist()))
-    again = set(map(tuple, order[edges_within(lon[order], lat[order]).numpy()].T.tolist()))
+    edges = set(map(tuple, radius_graph(lon, lat).T.tolist()))
+    again = set(map(tuple, order[radius_graph(lon[order], lat[order]).numpy()].T.tolist()))
     assert edges == again and len(edges) > 1000

@@ -9,9 +9,9 @@ import shapely
 from conftest import SHARED, needs_data
 
 from stouter.data.categories import CATEGORIES, POI_CATEGORIES, read_categories
-from stouter.data.grids import read_coverage, read_grid
-from stouter.data.pois import PLACE_READERS, count_pois, read_counts, read_pois
-from stouter.data.stations import COVERAGES, read_stations
+from stouter.data.grids import read_station_geometry, read_grid
+from stouter.data.pois import POI_READERS, count_pois, read_counts, read_pois
+from stouter.data.stations import ASSIGNMENTS, read_stations
 from stouter.files import InputError
 
 
@@ -128,7 +128,7 @@ def test_bad_places(tmp_path, name, content, says):
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize("read", [read_pois, read_coverage, read_grid, read_stations, read_categories])
+@pytest.mark.parametrize("read", [read_pois, read_station_geometry, read_grid, read_stations, read_categories])
 @pytest.mark.parametrize("name", ["none.geojson", "none.csv"])
 def test_no_file(tmp_path, read, name):
     with pytest.raises((FileNotFoundError, InputError), match=name):
@@ -136,7 +136,7 @@ def test_no_file(tmp_path, read, name):
 
 
 def test_every_reader_refuses_a_folder(tmp_path):
-    for ending in PLACE_READERS:
+    for ending in POI_READERS:
         (tmp_path / f"folder{ending}").mkdir()
         with pytest.raises(FileNotFoundError, match=f"folder{ending}: no such file"):
             read_pois(tmp_path / f"folder{ending}")
@@ -186,21 +186,21 @@ def test_counts_are_those_of_arithmetic():
     pd.testing.assert_frame_equal(count_pois(pois, grid), expected, check_names=False, check_dtype=False)
 
 
-@pytest.mark.parametrize("coverage", COVERAGES)
-def test_no_place_is_lost_silently(coverage, caplog):
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+def test_no_place_is_lost_silently(assignment, caplog):
     stations, pois = grid_of(10).assign(radius_km=0.05), scatter(np.random.default_rng(1), 3_000, 0.04)
-    counts = count_pois(pois, stations, coverage)
-    row, place = COVERAGES[coverage](pois.lon.to_numpy(), pois.lat.to_numpy(), stations)
+    counts = count_pois(pois, stations, assignment)
+    row, place = ASSIGNMENTS[assignment](pois.lon.to_numpy(), pois.lat.to_numpy(), stations)
     assert counts.to_numpy().sum() == len(place)
-    assert counts.attrs == {"coverage": coverage, "outside": len(pois) - len(set(place))}
-    assert counts.attrs["outside"] > 1_000 and f"{counts.attrs['outside']} of 3000 places lie beyond every station" in caplog.text
+    assert counts.attrs == {"assignment": assignment, "n_unassigned": len(pois) - len(set(place))}
+    assert counts.attrs["n_unassigned"] > 1_000 and f"{counts.attrs['n_unassigned']} of 3000 places lie beyond every station" in caplog.text
 
 
-@pytest.mark.parametrize("coverage", COVERAGES)
-def test_order_of_places_and_stations_does_not_matter(coverage):
+@pytest.mark.parametrize("assignment", ASSIGNMENTS)
+def test_order_of_places_and_stations_does_not_matter(assignment):
     stations, pois = grid_of(8).assign(radius_km=0.3), scatter(np.random.default_rng(2), 500, 0.016)
-    shuffled = count_pois(pois.sample(frac=1, random_state=0), stations.sample(frac=1, random_state=1), coverage)
-    pd.testing.assert_frame_equal(shuffled.sort_index(), count_pois(pois, stations, coverage))
+    shuffled = count_pois(pois.sample(frac=1, random_state=0), stations.sample(frac=1, random_state=1), assignment)
+    pd.testing.assert_frame_equal(shuffled.sort_index(), count_pois(pois, stations, assignment))
 
 
 def test_counts_survive_the_join_and_the_disk(tmp_path):
@@ -252,15 +252,15 @@ class TestRealFiles:
         milan, stops = read_grid(SHARED / "grids/milano-grid.geojson"), pd.read_csv(path)
         counts = count_pois(read_pois(path, {("type", "*"): "Traffic"}), milan)
         named = stops.cell_id.astype(int).value_counts()
-        assert counts.attrs["outside"] == 0 and counts.Traffic.sum() == 149
+        assert counts.attrs["n_unassigned"] == 0 and counts.Traffic.sum() == 149
         assert np.minimum(counts.Traffic.reindex(named.index), named).sum() >= 143
         metro = read_pois(path, {("type", "metro"): "Traffic", ("type", "bus"): "Others"})
         assert metro.category.value_counts().to_dict() == {"Traffic": 108, "Others": 22}
 
     def test_trentino(self):
-        grid = read_coverage(SHARED / "grids/trentino-grid.geojson")
+        grid = read_station_geometry(SHARED / "grids/trentino-grid.geojson")
         assert len(grid) == 6_575 and not set(grid.index) - set(range(1, 117 * 98 + 1))
         centres = grid[["lon", "lat"]].assign(category="Shop")
         counts = count_pois(centres, grid)
-        assert (counts.Shop == 1).all() and counts.attrs["outside"] == 0      # every cell holds its own centre and no other's
+        assert (counts.Shop == 1).all() and counts.attrs["n_unassigned"] == 0      # every cell holds its own centre and no other's
         assert (count_pois(centres, grid, "nearest").Shop == 1).all()

@@ -89,12 +89,12 @@ def test_every_line_is_accounted_for(tmp_path):
     for place, bad in ((10, "1\tx\t39\t1"), (500, f"2\t{MIDNIGHT}\t39\t-1"), (900, f"3\t{MIDNIGHT + 1}\t39\t1")):
         lines[place] = bad
     (tmp_path / "day.txt").write_text("\n".join(lines))
-    traffic, report = ingest_cdr([tmp_path / "day.txt"], GRID, outside="count", keep=tmp_path / "kept")
+    traffic, report = ingest_cdr([tmp_path / "day.txt"], GRID, unknown_stations="skip", cache_dir=tmp_path / "kept")
     totals = report.to_dict()
     known = pd.read_parquet(next((tmp_path / "kept").iterdir()))
-    assert totals["lines"] == len(table) == totals["lines_quarantined"] + totals["lines_outside"] + known.lines[known.station <= 40].sum()
-    assert totals["lines_quarantined"] == 3 and totals["stations_outside"] == 5
-    assert totals["lines_outside"] == table.drop(table.index[[10, 500, 900]]).station.gt(40).sum()
+    assert totals["lines"] == len(table) == totals["lines_quarantined"] + totals["lines_of_unknown_stations"] + known.lines[known.station <= 40].sum()
+    assert totals["lines_quarantined"] == 3 and totals["n_unknown_stations"] == 5
+    assert totals["lines_of_unknown_stations"] == table.drop(table.index[[10, 500, 900]]).station.gt(40).sum()
     assert json.loads(json.dumps(totals)) and traffic.stations.index.max() == 40
 
 
@@ -107,7 +107,7 @@ def test_missing_slots_are_counted(tmp_path):
     assert (whole.files[0].missing_slots, report.files[0].missing_slots) == (0, 7)
     assert report.files[0].missing_station_slots >= whole.files[0].missing_station_slots + 1
     assert report.files[0].missing_station_slots == 144 * 40 - len(table[~gone & ~alone].groupby(["station", "time"]))
-    assert report.hours_covered == 23 and np.isnan(traffic.volume("internet")[:, 7]).all()
+    assert report.hours_covered == 23 and np.isnan(traffic.values("internet")[:, 7]).all()
 
 
 class TestKept:
@@ -117,50 +117,50 @@ class TestKept:
         return [write(invented(day), tmp_path / "raw" / f"day{day}.txt") for day in range(3)]
 
     def test_second_run_reads_nothing(self, tmp_path, days, monkeypatch):
-        first, _ = ingest_cdr(days, GRID, keep=tmp_path / "kept")
+        first, _ = ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
         monkeypatch.setattr("stouter.data.cdr.read_file", None)  # would be called for any raw line
-        second, report = ingest_cdr(days, GRID, keep=tmp_path / "kept")
-        assert report.kept == 3 and second.dataset.identical(first.dataset)
+        second, report = ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
+        assert report.n_cached == 3 and second.dataset.identical(first.dataset)
 
     def test_another_grid_reads_nothing(self, tmp_path, days, monkeypatch):
-        ingest_cdr(days, GRID, keep=tmp_path / "kept")
+        ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
         monkeypatch.setattr("stouter.data.cdr.read_file", None)
-        some, _ = ingest_cdr(days, GRID[:20], keep=tmp_path / "kept", outside="count")
+        some, _ = ingest_cdr(days, GRID[:20], cache_dir=tmp_path / "kept", unknown_stations="skip")
         assert len(some.stations) == 20
         with pytest.raises(InputError, match="station 21 in line"):
-            ingest_cdr(days, GRID[:20], keep=tmp_path / "kept")
+            ingest_cdr(days, GRID[:20], cache_dir=tmp_path / "kept")
 
     def test_changed_file_and_other_zone_are_read_anew(self, tmp_path, days):
-        ingest_cdr(days, GRID, keep=tmp_path / "kept")
+        ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
         table = invented(1, seed=9)
-        changed, report = ingest_cdr([days[0], write(table, days[1]), days[2]], GRID, keep=tmp_path / "kept")
-        assert report.kept == 2
+        changed, report = ingest_cdr([days[0], write(table, days[1]), days[2]], GRID, cache_dir=tmp_path / "kept")
+        assert report.n_cached == 2
         assert_equals_reading(changed.select(first="2013-11-02", last="2013-11-02"), plain_reading(table))
-        assert ingest_cdr(days, GRID, zone="Europe/London", keep=tmp_path / "kept")[1].kept == 0
+        assert ingest_cdr(days, GRID, timezone="Europe/London", cache_dir=tmp_path / "kept")[1].n_cached == 0
 
     def test_bad_file_loses_nothing(self, tmp_path, days):
         whole, _ = ingest_cdr(days, GRID)
         good = days[2].read_bytes()
         days[2].write_bytes(good.replace(b"\t39\t", b"\tIT\t"))
         with pytest.raises(InputError, match="day2.txt.*cannot be used"):
-            ingest_cdr(days, GRID, keep=tmp_path / "kept")
+            ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
         days[2].write_bytes(good)
-        mended, report = ingest_cdr(days, GRID, keep=tmp_path / "kept")
-        assert report.kept == 2 and mended.dataset.identical(whole.dataset)
+        mended, report = ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
+        assert report.n_cached == 2 and mended.dataset.identical(whole.dataset)
 
     def test_damaged_table_is_made_anew(self, tmp_path, days):
-        whole, before = ingest_cdr(days, GRID, keep=tmp_path / "kept")
+        whole, before = ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
         first, second, third = sorted((tmp_path / "kept").iterdir())
         first.write_bytes(first.read_bytes()[:1000])
         second.write_bytes(b"")
-        again, report = ingest_cdr(days, GRID, keep=tmp_path / "kept")
-        assert report.kept == 1 and again.dataset.identical(whole.dataset)
-        assert replace(report, kept=0) == before
+        again, report = ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
+        assert report.n_cached == 1 and again.dataset.identical(whole.dataset)
+        assert replace(report, n_cached=0) == before
 
     def test_folder_that_cannot_be_written(self, tmp_path, days):
         (tmp_path / "kept").write_text("a file")
         with pytest.raises(InputError, match="cannot write into"):
-            ingest_cdr(days, GRID, keep=tmp_path / "kept")
+            ingest_cdr(days, GRID, cache_dir=tmp_path / "kept")
 
 
 CHILD = """
@@ -171,9 +171,9 @@ from stouter.data.cdr import ingest_cdr
 from stouter.data.traffic import save_traffic
 grid = pd.DataFrame({"lon": 9.19, "lat": 45.46}, index=np.arange(1, 41))
 print("ready", flush=True)
-traffic, report = ingest_cdr(sorted(Path(sys.argv[1]).iterdir()), grid, keep=Path(sys.argv[2]), on_file=lambda done, n: print(done, flush=True))
+traffic, report = ingest_cdr(sorted(Path(sys.argv[1]).iterdir()), grid, cache_dir=Path(sys.argv[2]), on_file=lambda done, n: print(done, flush=True))
 save_traffic(traffic, sys.argv[3])
-print("kept", report.kept, flush=True)
+print("kept", report.n_cached, flush=True)
 """
 
 

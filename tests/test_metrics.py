@@ -9,16 +9,16 @@ import pytest
 import scoringrules
 from conftest import ROOT, SHARED, needs_data
 from scipy.stats import norm, wasserstein_distance
-from stouter.evaluation.blocks import blocks
-from stouter.evaluation.calibration import attainable, band_coverage, band_width, from_flat, pit_distance, pit_histogram
-from stouter.evaluation.marginal import jsd_pooled, tail_error, wasserstein
-from stouter.evaluation.metrics import COVERAGES, DIRECTIONS, METRICS, PAIRED, directions, score
+from stouter.evaluation.blocks import iter_batches
+from stouter.evaluation.calibration import max_coverage, interval_coverage, interval_width, distance_from_uniform, pit_error, pit_histogram
+from stouter.evaluation.marginal import jsd_pooled, quantile_error, wasserstein
+from stouter.evaluation.metrics import COVERAGE_LEVELS, METRIC_GOALS, METRICS, PAIRED_METRICS, metric_goals, score
 from stouter.evaluation.proper_scores import crps, energy_score, variogram_score
-from stouter.evaluation.real_against_real import ANOTHER_DAY, ITSELF, floor_and_ceiling, other_days
+from stouter.evaluation.real_against_real import REAL_OTHER_DAY, REAL_SAME_DAY, real_baseline_rows, sample_replacement_days
 from stouter.evaluation.score_card import difference, score_card, tidy_scores, to_markdown, to_tidy
 
-OF_THE_BAND = {*COVERAGES, "band_width"}
-ZERO_AT_EQUALITY = sorted(set(METRICS) - set(COVERAGES))
+OF_THE_BAND = {*COVERAGE_LEVELS, "interval_width_80"}
+ZERO_AT_EQUALITY = sorted(set(METRICS) - set(COVERAGE_LEVELS))
 
 
 def pair(n_samples=5, n_days=30, length=24, seed=0, dtype=np.float64):
@@ -52,10 +52,10 @@ class TestOracles:
 
     def test_quantiles_and_bands(self, n_samples):
         real, fake = pair(n_samples)
-        assert tail_error(real, fake, 0.99) == pytest.approx(np.quantile(fake, 0.99) / np.quantile(real, 0.99) - 1)
+        assert quantile_error(real, fake, 0.99) == pytest.approx(np.quantile(fake, 0.99) / np.quantile(real, 0.99) - 1)
         low, high = np.quantile(fake, [0.25, 0.75], axis=0, method="weibull")
-        assert band_coverage(real, fake, 0.5) == pytest.approx(((low <= real) & (real <= high)).mean())
-        assert band_width(real, fake, 0.5) == pytest.approx((high - low).mean())
+        assert interval_coverage(real, fake, 0.5) == pytest.approx(((low <= real) & (real <= high)).mean())
+        assert interval_width(real, fake, 0.5) == pytest.approx((high - low).mean())
 
 
 class TestClosedForms:
@@ -94,8 +94,8 @@ class TestClosedForms:
     def test_coverage_of_the_truth(self, level, n_samples):
         rng = np.random.default_rng(3)
         real, fake = rng.exponential(size=(1_500, 24)), rng.exponential(size=(n_samples, 1_500, 24))
-        assert band_coverage(real, fake, level) == pytest.approx(attainable(level, n_samples), abs=0.02)
-        assert pit_distance(real, fake) < 0.02
+        assert interval_coverage(real, fake, level) == pytest.approx(max_coverage(level, n_samples), abs=0.02)
+        assert pit_error(real, fake) < 0.02
 
     def test_ranks_with_ties_are_the_mean_of_drawn_ranks(self):
         rng = np.random.default_rng(4)
@@ -103,7 +103,7 @@ class TestClosedForms:
         noise = lambda *shape: 1e-3 * rng.random(shape)
         drawn = [pit_histogram(real + noise(200, 24), fake + noise(4, 200, 24)) for _ in range(40)]
         assert pit_histogram(real, fake) == pytest.approx(np.mean(drawn, axis=0), abs=0.003)
-        assert from_flat(pit_histogram(real, fake)) < 0.02                                  # one law, so flat
+        assert distance_from_uniform(pit_histogram(real, fake)) < 0.02                                  # one law, so flat
 
 
 class TestEveryMetric:
@@ -114,7 +114,7 @@ class TestEveryMetric:
         if name not in OF_THE_BAND:
             assert abs(METRICS[name](real, fake)) > 1e-5
 
-    @pytest.mark.parametrize("name", ["mae", "rmse", "jsd_paper", "crps", "energy", "w1", "variogram"])
+    @pytest.mark.parametrize("name", ["mae", "rmse", "jsd_paper", "crps", "energy_score", "wasserstein_1", "variogram_score"])
     def test_symmetric_for_one_sample(self, name):
         real, fake = pair(1)
         assert METRICS[name](real, fake) == pytest.approx(METRICS[name](fake[0], real[None]))
@@ -136,12 +136,12 @@ class TestEveryMetric:
         real[real > 6] = np.nan
         assert score(real, fake) == pytest.approx({name: metric(real, fake) for name, metric in METRICS.items()}, rel=1e-12)
 
-    def test_the_cut_into_blocks_changes_nothing(self, monkeypatch):
+    def test_the_cut_into_batches_changes_nothing(self, monkeypatch):
         real, fake = pair(9, 40)
-        real[:7] = np.nan                                                                   # some blocks are empty
+        real[:7] = np.nan                                                                   # some batches are empty
         whole = score(real, fake)
-        monkeypatch.setattr(blocks, "__defaults__", (9 * 24 * 3,))
-        assert sum(1 for _ in blocks(real, fake)) == 14
+        monkeypatch.setattr(iter_batches, "__defaults__", (9 * 24 * 3,))
+        assert sum(1 for _ in iter_batches(real, fake)) == 14
         assert score(real, fake) == pytest.approx(whole, rel=1e-12)
 
     def test_a_memory_map_is_as_good(self, tmp_path):
@@ -150,9 +150,9 @@ class TestEveryMetric:
         assert score(real, np.load(tmp_path / "x.npy", mmap_mode="r")) == score(real, fake)
 
     def test_directions(self):
-        assert set(METRICS) - set(DIRECTIONS) == {"band_width"} and set(DIRECTIONS) < set(METRICS) and set(PAIRED) < set(METRICS)
-        assert {"mae", "rmse", "jsd_paper", "jsd_pooled", "crps", "band_coverage"} <= set(METRICS)
-        assert directions(16) == {**DIRECTIONS, "coverage_95": 15 / 17} and directions(39) == DIRECTIONS
+        assert set(METRICS) - set(METRIC_GOALS) == {"interval_width_80"} and set(METRIC_GOALS) < set(METRICS) and set(PAIRED_METRICS) < set(METRICS)
+        assert {"mae", "rmse", "jsd_paper", "jsd_pooled", "crps", "coverage_80"} <= set(METRICS)
+        assert metric_goals(16) == {**METRIC_GOALS, "coverage_95": 15 / 17} and metric_goals(39) == METRIC_GOALS
 
 
 class TestWhatIsMissing:
@@ -198,8 +198,8 @@ class TestCorners:
     def test_one_sample(self):
         real, fake = pair(1)
         row = score(real, fake)
-        assert row["crps"] == pytest.approx(row["mae"]) and row["band_width"] == 0 and row["band_coverage"] == 0
-        assert row["energy"] == pytest.approx(np.linalg.norm(fake[0] - real, axis=1).mean())
+        assert row["crps"] == pytest.approx(row["mae"]) and row["interval_width_80"] == 0 and row["coverage_80"] == 0
+        assert row["energy_score"] == pytest.approx(np.linalg.norm(fake[0] - real, axis=1).mean())
         assert np.isfinite(list(row.values())).all()
 
     @pytest.mark.parametrize("value", [0.0, 3.0])
@@ -207,19 +207,19 @@ class TestCorners:
         real = np.full((4, 24), value)
         row = score(real, np.full((5, 4, 24), value))
         assert {name: row[name] for name in ZERO_AT_EQUALITY} == pytest.approx(dict.fromkeys(ZERO_AT_EQUALITY, 0.0), abs=1e-12)
-        assert [row[name] for name in COVERAGES] == [1, 1, 1]
+        assert [row[name] for name in COVERAGE_LEVELS] == [1, 1, 1]
 
     @pytest.mark.parametrize("value", [0.0, 3.0])
     def test_constant_series_wrongly_generated(self, value):
         row = score(np.full((4, 24), value), np.full((5, 4, 24), value + 1))
-        assert row["jsd_pooled"] == pytest.approx(np.log(2)) and row["w1"] == row["mae"] == row["crps"] == 1
-        assert row["q99"] == (pytest.approx(1 / 3) if value else np.inf)
-        assert row["pit"] == pytest.approx(5 / 6) and row["band_coverage"] == 0
+        assert row["jsd_pooled"] == pytest.approx(np.log(2)) and row["wasserstein_1"] == row["mae"] == row["crps"] == 1
+        assert row["q99_rel_error"] == (pytest.approx(1 / 3) if value else np.inf)
+        assert row["pit_error"] == pytest.approx(5 / 6) and row["coverage_80"] == 0
 
     def test_one_hour(self):
         real, fake = pair(9, length=1)
         row = score(real, fake)
-        assert row["energy"] == pytest.approx(row["crps"]) and np.isnan(row["variogram"])
+        assert row["energy_score"] == pytest.approx(row["crps"]) and np.isnan(row["variogram_score"])
 
     def test_whole_numbers(self):
         real, fake = np.arange(48).reshape(2, 24), np.arange(96).reshape(2, 2, 24)
@@ -229,30 +229,30 @@ class TestCorners:
 class TestRealAgainstReal:
     def test_rows(self):
         rng = np.random.default_rng(6)
-        days, kind = rng.random((120, 24)), np.repeat(np.arange(6), 20)
-        rows = floor_and_ceiling(days, kind, np.arange(0, 120, 3), generator=rng)
-        assert list(rows) == [ANOTHER_DAY, ITSELF]
-        assert rows[ITSELF]["crps"] == rows[ITSELF]["w1"] == 0 < rows[ANOTHER_DAY]["crps"]
-        assert rows[ANOTHER_DAY]["crps"] == pytest.approx(1 / 6, abs=0.01)                  # of a uniform distribution
+        days, groups = rng.random((120, 24)), np.repeat(np.arange(6), 20)
+        rows = real_baseline_rows(days, groups, np.arange(0, 120, 3), generator=rng)
+        assert list(rows) == [REAL_OTHER_DAY, REAL_SAME_DAY]
+        assert rows[REAL_SAME_DAY]["crps"] == rows[REAL_SAME_DAY]["wasserstein_1"] == 0 < rows[REAL_OTHER_DAY]["crps"]
+        assert rows[REAL_OTHER_DAY]["crps"] == pytest.approx(1 / 6, abs=0.01)                  # of a uniform distribution
 
     def test_names_of_kinds_do_not_matter_and_the_generator_does(self):
         rng = np.random.default_rng(7)
-        days, kind = rng.random((40, 24)), np.tile([0, 1], 20)
-        draw = lambda kind, seed: other_days(days, kind, np.arange(40), 5, np.random.default_rng(seed))
-        assert (draw(kind, 0) == draw(kind * 900 - 5, 0)).all() and (draw(kind, 0) != draw(kind, 1)).any()
+        days, groups = rng.random((40, 24)), np.tile([0, 1], 20)
+        draw = lambda groups, seed: sample_replacement_days(days, groups, np.arange(40), 5, np.random.default_rng(seed))
+        assert (draw(groups, 0) == draw(groups * 900 - 5, 0)).all() and (draw(groups, 0) != draw(groups, 1)).any()
 
 
 class TestScoreCard:
     def table(self, n_seeds=4):
         rng = np.random.default_rng(8)
         mine, gap = rng.normal(1, 0.1, n_seeds), rng.normal(0, 0.01, n_seeds)
-        losses = {"mine": mine, "twin": mine + gap - gap.mean() + 0.001, "worse": mine + 0.2, ANOTHER_DAY: mine - 0.5}
-        rows = [tidy_scores({m: {"crps": v[k], "q99": 0.1 - v[k] / 10, "seconds": 7.0} for m, v in losses.items()}, "d", k) for k in range(n_seeds)]
+        losses = {"mine": mine, "twin": mine + gap - gap.mean() + 0.001, "worse": mine + 0.2, REAL_OTHER_DAY: mine - 0.5}
+        rows = [tidy_scores({m: {"crps": v[k], "q99_rel_error": 0.1 - v[k] / 10, "seconds": 7.0} for m, v in losses.items()}, "d", k) for k in range(n_seeds)]
         return pd.concat(rows, ignore_index=True)
 
     def test_marks(self):
         card = score_card(self.table())
-        assert card.mark["crps"].to_dict() == {"mine": "best", "twin": "near", "worse": "", ANOTHER_DAY: ""}
+        assert card.mark["crps"].to_dict() == {"mine": "best", "twin": "tied", "worse": "", REAL_OTHER_DAY: ""}
         assert set(card.mark["seconds"]) == {""}
 
     def test_pairing_sees_what_the_deviations_hide(self):
@@ -261,18 +261,18 @@ class TestScoreCard:
         assert gap < 4 * card.deviation.loc["mine", "crps"] and card.mark.loc["worse", "crps"] == ""
 
     def test_a_target_is_judged_from_both_sides(self):
-        rows = [("d", method, seed, "q99", value) for method, value in {"low": -0.3, "high": 0.2, "exact": 0.01}.items() for seed in (0, 1)]
+        rows = [("d", method, seed, "q99_rel_error", value) for method, value in {"low": -0.3, "high": 0.2, "exact": 0.01}.items() for seed in (0, 1)]
         card = score_card(pd.DataFrame(rows, columns=["dataset", "method", "seed", "metric", "value"]))
-        assert card.mark["q99"].to_dict() == {"low": "", "high": "", "exact": "best"}
-        assert card.loss["q99"].to_dict() == pytest.approx({"low": 0.3, "high": 0.2, "exact": 0.01})
+        assert card.mark["q99_rel_error"].to_dict() == {"low": "", "high": "", "exact": "best"}
+        assert card.loss["q99_rel_error"].to_dict() == pytest.approx({"low": 0.3, "high": 0.2, "exact": 0.01})
 
     def test_seeds_that_only_one_has(self):
         table = self.table()
         card = score_card(table[(table.method != "twin") | (table.seed == 0)])
-        assert card.n_seeds["crps"].to_dict() == {"mine": 4, "twin": 1, "worse": 4, ANOTHER_DAY: 4}
+        assert card.n_seeds["crps"].to_dict() == {"mine": 4, "twin": 1, "worse": 4, REAL_OTHER_DAY: 4}
         assert sorted(card.mark["crps"]) == ["", "", "", "best"]                            # one common seed: no noise is known
         alone = self.table().query("seed == 0").set_index(["method", "metric"]).value
-        assert card.mark.loc[alone.xs("crps", level=1).drop(ANOTHER_DAY).idxmin(), "crps"] == "best"
+        assert card.mark.loc[alone.xs("crps", level=1).drop(REAL_OTHER_DAY).idxmin(), "crps"] == "best"
 
     def test_one_seed_is_marked_best_only(self):
         card = score_card(self.table(1))
@@ -281,14 +281,14 @@ class TestScoreCard:
     def test_text_and_rows(self):
         card = score_card(self.table())
         text, tidy = to_markdown(card), to_tidy(card)
-        assert text.splitlines()[0] == "| method | crps ↓ | q99 → 0 | seconds |" and text.splitlines()[3].count("~") == 2
+        assert text.splitlines()[0] == "| method | crps ↓ | q99_rel_error → 0 | seconds |" and text.splitlines()[3].count("~") == 2
         assert len({line.count("|") for line in text.splitlines()[:6]}) == 1
         assert len(tidy) == 12 and json.loads(tidy.to_json(orient="records"))[0]["mark"] == "best"
 
     def test_difference_refuses_other_seeds(self):
         with pytest.raises(ValueError, match=r"got seeds \[0, 1, 2\] and \[0, 1\]; pair them"):
             difference([1.0, 2.0, 3.0], [1.0, 2.0])
-        assert not difference([1.0], [2.0]).none and difference([1.0, 2.0], [1.0, 2.0]).words.startswith("no difference")
+        assert not difference([1.0], [2.0]).is_significant and difference([1.0, 2.0], [1.0, 2.0]).describe().startswith("no difference")
 
 
 @needs_data
@@ -297,14 +297,14 @@ def test_known_answers_on_a_real_city():
     cube = cube[cube.sum(1) > 0].reshape(-1, 21, 24)
     low, high = (f(cube[:, :14], axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     scaled, weekend = (cube - low) / (high - low), np.isin(np.load(SHARED / "nanjing/MobileNJ_ts.npy")[::24, 0], (0, 6))
-    kind, day = (np.arange(len(cube))[:, None] * 2 + weekend), np.broadcast_to(np.arange(21), (len(cube), 21))
+    groups, day = (np.arange(len(cube))[:, None] * 2 + weekend), np.broadcast_to(np.arange(21), (len(cube), 21))
     average = np.stack([scaled[:, :14][:, weekend[:14] == k].mean(axis=1) for k in weekend[14:]], axis=1).reshape(1, -1, 24).repeat(16, 0)
     row = score(scaled[:, 14:].reshape(-1, 24), average)
     assert [row["mae"], row["rmse"], row["crps"]] == pytest.approx([0.085, 0.114, 0.085], abs=5e-4)
-    assert row["band_coverage"] < 0.01 and row["coverage_95"] < 0.01 and row["pit"] > 0.85
-    rows = floor_and_ceiling(scaled.reshape(-1, 24), kind.ravel(), np.flatnonzero(day.ravel() >= 14), generator=np.random.default_rng(0))
-    assert rows[ANOTHER_DAY]["crps"] < row["crps"] and rows[ANOTHER_DAY]["jsd_pooled"] < row["jsd_pooled"] / 5
-    assert rows[ANOTHER_DAY]["mae"] > row["mae"]                                            # what the paired metric gets wrong
+    assert row["coverage_80"] < 0.01 and row["coverage_95"] < 0.01 and row["pit_error"] > 0.85
+    rows = real_baseline_rows(scaled.reshape(-1, 24), groups.ravel(), np.flatnonzero(day.ravel() >= 14), generator=np.random.default_rng(0))
+    assert rows[REAL_OTHER_DAY]["crps"] < row["crps"] and rows[REAL_OTHER_DAY]["jsd_pooled"] < row["jsd_pooled"] / 5
+    assert rows[REAL_OTHER_DAY]["mae"] > row["mae"]                                            # what the paired metric gets wrong
 
 
 def test_the_benchmark_runs():

@@ -59,9 +59,9 @@ def with_gaps(source, copy):
     changed = Traffic(traffic.dataset.load().assign(volume=(traffic.dataset["volume"].dims, volume)).assign_attrs(unit="<b>calls</b></script>"))
     traffic.dataset.close()
     save_traffic(changed, copy / "traffic.nc")
-    mark = yaml.safe_load((copy / "run.yaml").read_text())
-    mark["config"]["data"]["coverage"] = 0.5
-    (copy / "run.yaml").write_text(yaml.safe_dump(mark))
+    manifest = yaml.safe_load((copy / "run.yaml").read_text())
+    manifest["config"]["data"]["min_coverage"] = 0.5
+    (copy / "run.yaml").write_text(yaml.safe_dump(manifest))
     record = json.loads((copy / "provenance.json").read_text())
     record["inputs"] = {"raw/<b>day</b>.txt": {"bytes": 1234, "sha256": "5" * 64}}
     (copy / "provenance.json").write_text(json.dumps(record))
@@ -105,7 +105,7 @@ def test_map_and_weeks_react(chromium, page_file, width):
     page, trouble = opened(chromium, page_file, width)
     run = page.locator("section.run").first
     words, station, first = run.locator("[data-part=words]"), run.locator("[data-part=station]"), run.locator("[data-part=from]")
-    rows = json.loads(page.locator("#runs").text_content())["shown"][0]["weeks"]
+    rows = json.loads(page.locator("#runs").text_content())["views"][0]["weeks"]
     assert station.input_value() == str(rows["start"]) and "of 72 measured hours the 80 % band holds" in words.text_content()
     other = (rows["start"] + 5) % 12
     spot = page.evaluate("""row => {
@@ -155,7 +155,7 @@ def test_counts_of_the_page_are_those_of_the_run(chromium, tiny_run, page_file):
     for row in range(12):
         page.locator("section.run [data-part=station]").first.select_option(index=row)
         held += int(re.search(r"80 % band holds (\d+)", page.locator("section.run [data-part=words]").first.text_content())[1])
-    expected = json.loads((tiny_run[0] / "metrics.json").read_text())["methods"]["STOUTER"]["band_coverage"]
+    expected = json.loads((tiny_run[0] / "metrics.json").read_text())["methods"]["STOUTER"]["coverage_80"]
     assert held / (12 * 72) == pytest.approx(expected, abs=0.01)
 
 
@@ -166,7 +166,7 @@ def test_other_shapes(tmp_path, changes):
     words = [word for key, value in zip(changes[::2], changes[1::2]) for word in ("-p", key, value)]
     stouter("run", "tiny", "--out", tmp_path / "run", "-p", "train.n_updates", 2, *words)
     stouter("report", tmp_path / "run", "--out", tmp_path / "page.html")
-    weeks = json.loads(re.search(r'id="runs">(.*?)</script>', (tmp_path / "page.html").read_text(), re.S)[1])["shown"][0]["weeks"]
+    weeks = json.loads(re.search(r'id="runs">(.*?)</script>', (tmp_path / "page.html").read_text(), re.S)[1])["views"][0]["weeks"]
     assert (len(weeks["stations"]), weeks["hours"]) == ((1, 72) if len(changes) == 2 else (12, 168))
 
 

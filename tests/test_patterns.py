@@ -9,8 +9,8 @@ import pytest
 from conftest import SHARED, needs_data
 
 from stouter.data.lags import autocorrelation
-from stouter.patterns import (correlation_by_distance, describe, explained, plot_autocorrelation, plot_band, plot_days, plot_week, residuals,
-                              same_hour_variation, tail_index, weekend_ratio, weekly_profile)
+from stouter.patterns import (correlation_by_distance, describe_patterns, explained_variance, plot_autocorrelation, plot_hour_of_week_range, plot_daily_means, plot_weeks, log_seasonal_residuals,
+                              hour_of_week_cv, tail_index, weekend_ratio, weekly_profile)
 
 HOURS = pd.date_range("2013-11-01", periods=28 * 24, freq="h", tz="Europe/Rome")
 
@@ -43,22 +43,22 @@ def test_profiles_and_ratios_are_what_pandas_says(volumes):
     groups = frame.groupby([weekday, HOURS.hour])
     np.testing.assert_allclose(weekly_profile(volumes, HOURS), (groups.mean() / frame.mean()).T, rtol=1e-9)
     np.testing.assert_allclose(weekend_ratio(volumes, HOURS), frame[HOURS.day_of_week >= 5].mean() / frame[HOURS.day_of_week < 5].mean(), rtol=1e-9)
-    np.testing.assert_allclose(same_hour_variation(volumes, HOURS), (groups.std() / groups.mean()).mean(), rtol=1e-9)
+    np.testing.assert_allclose(hour_of_week_cv(volumes, HOURS), (groups.std() / groups.mean()).mean(), rtol=1e-9)
     rest = frame - frame.groupby(HOURS.hour).transform("mean")
-    np.testing.assert_allclose(explained(volumes, HOURS.hour.to_numpy()), 1 - rest.var(ddof=0) / frame.var(ddof=0), rtol=1e-9)
+    np.testing.assert_allclose(explained_variance(volumes, HOURS.hour.to_numpy()), 1 - rest.var(ddof=0) / frame.var(ddof=0), rtol=1e-9)
 
 
 def test_units_change_nothing_but_levels(volumes):
-    a, b = describe(volumes, HOURS), describe(1000 * volumes, HOURS)
+    a, b = describe_patterns(volumes, HOURS), describe_patterns(1000 * volumes, HOURS)
     pd.testing.assert_series_equal(a, b, rtol=1e-9)
 
 
 def test_order_of_stations_does_not_matter(volumes, stations):
     order = np.random.default_rng(0).permutation(12)
-    rest = residuals(volumes, HOURS)
+    rest = log_seasonal_residuals(volumes, HOURS)
     a, b = (correlation_by_distance(r, s) for r, s in ((rest, stations), (rest[order], stations.iloc[order])))
     pd.testing.assert_frame_equal(a, b)
-    pd.testing.assert_series_equal(describe(volumes, HOURS), describe(volumes[order], HOURS))
+    pd.testing.assert_series_equal(describe_patterns(volumes, HOURS), describe_patterns(volumes[order], HOURS))
 
 
 def test_correlation_by_distance_counts_each_pair_both_ways(volumes, stations):
@@ -79,7 +79,7 @@ def test_many_stations_are_sampled_evenly():
     (lambda v: plot_autocorrelation({"a": v[0]}, 24), "stations x hours, got shape"),
     (lambda v: autocorrelation(v, 28 * 24), "lag from 1 to 671"),
     (lambda v: weekly_profile(v, HOURS[:-1]), "for 671 hours"),
-    (lambda v: same_hour_variation(v[:, :300], HOURS[:300]), "two weeks"),
+    (lambda v: hour_of_week_cv(v[:, :300], HOURS[:300]), "two weeks"),
     (lambda v: correlation_by_distance(v, pd.DataFrame({"lon": [9.0], "lat": [45.0]})), "places of 1"),
     (lambda v: tail_index(np.array([1.0, 0.0, 2.0])), "three positive levels"),
 ])
@@ -100,7 +100,7 @@ def test_a_dead_hour_and_a_silent_station_leave_the_others_alone(volumes, recwar
 
 def test_plots_draw_on_the_axes_they_are_given(volumes):
     figure, axes = plt.subplots(1, 4)
-    drawn = [plot_days(volumes[:2], HOURS, ["a", "b"], axes[0]), plot_week(volumes, HOURS, 0, axes[1]), plot_band(volumes, HOURS, 0, axes[2]),
+    drawn = [plot_daily_means(volumes[:2], HOURS, ["a", "b"], axes[0]), plot_weeks(volumes, HOURS, 0, axes[1]), plot_hour_of_week_range(volumes, HOURS, 0, axes[2]),
              plot_autocorrelation({"a": volumes, "b": volumes[:3]}, 48, axes[3])]
     assert all(ax is given and ax.get_xlabel() and ax.get_ylabel() for ax, given in zip(drawn, axes))
     assert len(axes[3].lines) == 2 and len(figure.axes) == 4
@@ -116,4 +116,4 @@ def test_square_4159_has_all_three_patterns():
     r = autocorrelation(values, 168)[0]
     assert r[168] > r[96:145:24].max() > 0.3                             # the week's tooth stands above those of working days
     assert weekend_ratio(values, hours)[0] < 0.65
-    assert 0.05 < same_hour_variation(values, hours)[0] < 0.4
+    assert 0.05 < hour_of_week_cv(values, hours)[0] < 0.4

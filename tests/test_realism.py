@@ -6,18 +6,18 @@ import torch
 from esda.moran import Moran
 from libpysal.weights import KNN, WSP
 from scipy.stats import pearsonr
-from stouter.data.stations import earth_centred
-from stouter.evaluation.forecast import Windows, case_study, errors, seasonal_naive, train_forecaster
-from stouter.evaluation.memory import memory
-from stouter.evaluation.realism import DIRECTIONS, RealSide, realism
-from stouter.evaluation.rhythm import rhythm
-from stouter.evaluation.space import correlation_curve, distance_bins, morans_i, nearest_weights, space
-from stouter.evaluation.two_samples import two_samples
+from stouter.data.stations import to_ecef
+from stouter.evaluation.forecast import WindowDataset, case_study, forecast_errors, seasonal_naive, train_forecaster
+from stouter.evaluation.memory import memorization_metrics
+from stouter.evaluation.realism import REALISM_GOALS, RealismEvaluator, realism_metrics
+from stouter.evaluation.rhythm import temporal_metrics
+from stouter.evaluation.space import correlogram, distance_bins, morans_i, knn_weights, spatial_metrics
+from stouter.evaluation.two_samples import two_sample_metrics
 
 N, D = 40, 14
 CLOCK = np.arange(D * 24).reshape(D, 24) % 168
 # subsamples larger than the data: nothing is left to chance but samples, folds and halves
-DRAWN = {"c2st_auc", "c2st_floor", "mmd2", "feature_distance", "nearest_ratio", "membership_auc"}
+DRAWN = {"c2st_auc", "c2st_auc_real", "mmd_squared", "frechet_distance", "nn_distance_ratio", "membership_auc"}
 
 
 @pytest.fixture(scope="module")
@@ -30,31 +30,31 @@ def city():
 
 
 def test_every_metric_has_a_direction_and_is_found(city):
-    assert set(realism(**city)) == set(DIRECTIONS)
-    assert set(DIRECTIONS.values()) == {"lower", 0.5, 1.0, None}
+    assert set(realism_metrics(**city)) == set(REALISM_GOALS)
+    assert set(REALISM_GOALS.values()) == {"lower", 0.5, 1.0, None}
 
 
 def test_same_seed_same_numbers(city):
-    assert realism(**city, seed=3, n_days=200) == realism(**city, seed=3, n_days=200)
-    assert realism(**city, seed=3, n_days=200)["mmd2"] != realism(**city, seed=4, n_days=200)["mmd2"]
+    assert realism_metrics(**city, seed=3, n_days=200) == realism_metrics(**city, seed=3, n_days=200)
+    assert realism_metrics(**city, seed=3, n_days=200)["mmd_squared"] != realism_metrics(**city, seed=4, n_days=200)["mmd_squared"]
 
 
-def test_one_real_side_for_all_methods_changes_no_number(city):
+def test_one_evaluator_for_all_methods_changes_no_number(city):
     real, clock, past = city["real"], city["hour_of_week"], city["train"]
     methods = [city["generated"], city["generated"][::-1] ** 2, np.broadcast_to(past.mean(1, keepdims=True), city["generated"].shape)]
-    side = RealSide(real, clock, past, city["positions"], n_samples=4, seed=3, n_days=200)
+    evaluator = RealismEvaluator(real, clock, past, city["positions"], n_samples=4, seed=3, n_days=200)
     for generated in methods:
         draw = [np.random.default_rng([3, group]) for group in range(3)]
-        alone = rhythm(real, generated, clock) | space(real, generated, clock, city["positions"], draw[0])
-        alone |= two_samples(real, generated, clock, draw[1], 200) | memory(real, generated, clock, past, draw[2], 100)
-        assert side.row(generated) == alone == realism(**{**city, "generated": generated}, seed=3, n_days=200)
+        alone = temporal_metrics(real, generated, clock) | spatial_metrics(real, generated, clock, city["positions"], draw[0])
+        alone |= two_sample_metrics(real, generated, clock, draw[1], 200) | memorization_metrics(real, generated, clock, past, draw[2], 100)
+        assert evaluator.evaluate(generated) == alone == realism_metrics(**{**city, "generated": generated}, seed=3, n_days=200)
 
 
 def test_order_of_stations_does_not_matter(city):
     order = np.random.default_rng(1).permutation(N)
     other = {name: x[:, order] if name == "generated" else x if name == "hour_of_week" else x[order] for name, x in city.items()}
-    one, two = realism(**city), realism(**other)
-    for name in set(DIRECTIONS) - DRAWN:
+    one, two = realism_metrics(**city), realism_metrics(**other)
+    for name in set(REALISM_GOALS) - DRAWN:
         assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-9), name
     for name in DRAWN:
         assert two[name] == pytest.approx(one[name], abs=0.08), name
@@ -62,7 +62,7 @@ def test_order_of_stations_does_not_matter(city):
 
 def test_weeks_are_days(city):
     as_weeks = {name: x if name == "positions" else x.reshape(*x.shape[:-2], 2, 168) for name, x in city.items()}
-    assert realism(**as_weeks, n_days=200) == realism(**city, n_days=200)
+    assert realism_metrics(**as_weeks, n_days=200) == realism_metrics(**city, n_days=200)
 
 
 def test_only_hours_that_are_there_count(city):
@@ -71,8 +71,8 @@ def test_only_hours_that_are_there_count(city):
     real = np.where(rng.random((N, D, 24)) < 0.02, np.nan, city["real"])
     there = np.isfinite(real)
     wild = np.where(there, city["generated"], 1e3)
-    one, two = (realism(**{**city, "real": real, "generated": g}, n_days=200) for g in (city["generated"], wild))
-    touched = {"nearest_ratio", "membership_auc", "diversity"}          # a generated day is judged whole
+    one, two = (realism_metrics(**{**city, "real": real, "generated": g}, n_days=200) for g in (city["generated"], wild))
+    touched = {"nn_distance_ratio", "membership_auc", "diversity"}          # a generated day is judged whole
     assert {k: v for k, v in one.items() if k not in touched} == {k: v for k, v in two.items() if k not in touched}
 
 
@@ -81,51 +81,51 @@ def test_only_hours_that_are_there_count(city):
 def test_stations_that_never_move(city, value):
     real, generated = city["real"].copy(), city["generated"].copy()
     real[:5], generated[:, :5] = value, value
-    found = realism(**{**city, "real": real, "generated": generated}, n_days=200)
-    assert set(found) == set(DIRECTIONS) and np.isfinite(list(found.values())).all()
+    found = realism_metrics(**{**city, "real": real, "generated": generated}, n_days=200)
+    assert set(found) == set(REALISM_GOALS) and np.isfinite(list(found.values())).all()
 
 
 def test_a_whole_city_that_never_moves(city):
-    still = realism(np.zeros((N, D, 24)), np.zeros((4, N, D, 24)), CLOCK, np.zeros((N, D, 24)), city["positions"], n_days=100)
-    for name, way in DIRECTIONS.items():
-        assert way != "lower" or name == "feature_distance" or abs(still[name]) < 1e-12, name
-    assert not {"midnight_ratio", "feature_distance", "nearest_ratio", "diversity"} & set(still)          # nothing to divide by
+    still = realism_metrics(np.zeros((N, D, 24)), np.zeros((4, N, D, 24)), CLOCK, np.zeros((N, D, 24)), city["positions"], n_days=100)
+    for name, way in REALISM_GOALS.items():
+        assert way != "lower" or name == "frechet_distance" or abs(still[name]) < 1e-12, name
+    assert not {"day_boundary_ratio", "frechet_distance", "nn_distance_ratio", "diversity"} & set(still)          # nothing to divide by
 
 
 def test_one_sample_one_day_one_station(city):
-    one_day = realism(city["real"][:, :1], city["generated"][:1, :, :1], CLOCK[:1], city["train"], city["positions"])
-    assert not {"midnight_ratio", "midnight_w1", "diversity"} & set(one_day) and {"acf_distance", "nearest_ratio"} <= set(one_day)
-    one_station = realism(city["real"][:1], city["generated"][:, :1], CLOCK, city["train"][:1], city["positions"][:1])
-    assert not {"moran_levels", "c2st_auc"} & set(one_station) and {"diversity", "mmd2"} <= set(one_station)
+    one_day = realism_metrics(city["real"][:, :1], city["generated"][:1, :, :1], CLOCK[:1], city["train"], city["positions"])
+    assert not {"day_boundary_ratio", "day_boundary_w1", "diversity"} & set(one_day) and {"acf_mae", "nn_distance_ratio"} <= set(one_day)
+    one_station = realism_metrics(city["real"][:1], city["generated"][:, :1], CLOCK, city["train"][:1], city["positions"][:1])
+    assert not {"moran_mae", "c2st_auc"} & set(one_station) and {"diversity", "mmd_squared"} <= set(one_station)
 
 
 def test_trivial_methods_fail_where_they_must(city):
     rng = np.random.default_rng(3)
     average = np.broadcast_to(city["train"].mean(1, keepdims=True), (4, N, D, 24))
     old = city["train"][np.arange(N)[:, None], rng.integers(D, size=(4, N, D))]
-    honest, flat, copied = (realism(**{**city, "generated": g}) for g in (city["generated"], average, old))
-    assert copied["nearest_ratio"] == 0 and copied["membership_auc"] > 0.99
+    honest, flat, copied = (realism_metrics(**{**city, "generated": g}) for g in (city["generated"], average, old))
+    assert copied["nn_distance_ratio"] == 0 and copied["membership_auc"] > 0.99
     assert flat["diversity"] == 0 and flat["c2st_auc"] > 0.99
-    assert honest["nearest_ratio"] == pytest.approx(1, abs=0.05) and honest["c2st_auc"] == pytest.approx(honest["c2st_floor"], abs=0.08)
+    assert honest["nn_distance_ratio"] == pytest.approx(1, abs=0.05) and honest["c2st_auc"] == pytest.approx(honest["c2st_auc_real"], abs=0.08)
 
 
 def test_moran_is_that_of_esda():
     rng = np.random.default_rng(0)
-    places = rng.uniform([9, 45], [9.2, 45.2], (80, 2))
-    x, ours = rng.normal(size=(80, 5)), nearest_weights(places, k=6)
+    positions = rng.uniform([9, 45], [9.2, 45.2], (80, 2))
+    x, ours = rng.normal(size=(80, 5)), knn_weights(positions, k=6)
     theirs = WSP(ours.tocoo()).to_W(silence_warnings=True)
     for column, value in zip(x.T, morans_i(x, ours)):
         assert value == pytest.approx(Moran(column, theirs, transformation="O", permutations=0).I, rel=1e-9)
-    neighbours = KNN.from_array(earth_centred(*places.T), k=6).neighbors
+    neighbours = KNN.from_array(to_ecef(*positions.T), k=6).neighbors
     assert all(set(neighbours[i]) == set(ours.indices[ours.indptr[i]:ours.indptr[i + 1]]) for i in range(80))
 
 
 def test_correlations_are_those_of_scipy():
     rng = np.random.default_rng(0)
-    x, places = rng.normal(size=(12, 100)), rng.uniform(0, 0.1, (12, 2))
-    _, place = distance_bins(places, 3)
+    x, positions = rng.normal(size=(12, 100)), rng.uniform(0, 0.1, (12, 2))
+    _, bin_of_pair = distance_bins(positions, 3)
     pairs = np.array([pearsonr(x[i], x[j])[0] for i in range(12) for j in range(i + 1, 12)])
-    np.testing.assert_allclose(correlation_curve(x, place, 3), [pairs[place == k].mean() for k in range(3)])
+    np.testing.assert_allclose(correlogram(x, bin_of_pair, 3), [pairs[bin_of_pair == k].mean() for k in range(3)])
 
 
 def test_a_forecaster_leaves_the_state_of_chance_alone():
@@ -158,7 +158,7 @@ def test_the_test_week_is_never_learnt_from():
 
 def test_every_hour_of_the_test_week_is_asked_for_and_none_before():
     series = np.arange(300.0)[None]
-    test = Windows(series[:, 300 - 168 - 48:])
+    test = WindowDataset(series[:, 300 - 168 - 48:])
     targets = {int(hour) for k in range(len(test)) for hour in test[torch.tensor([k])][1].flatten()}
     assert targets == set(range(300 - 168, 300))
 
@@ -166,4 +166,4 @@ def test_every_hour_of_the_test_week_is_asked_for_and_none_before():
 def test_naive_is_exact_on_what_repeats():
     week = np.tile(np.random.default_rng(0).random((3, 168)).astype(np.float32), 4)
     assert case_study(week, {}, seeds=(0,), n_updates=2).set_index("protocol").loc["seasonal naive", ["MAE", "RMSE"]].tolist() == [0, 0]
-    assert errors(seasonal_naive(24), Windows(week, history=48))[0] > 0.2
+    assert forecast_errors(seasonal_naive(24), WindowDataset(week, history=48))[0] > 0.2

@@ -8,12 +8,12 @@ import time
 import nbformat
 import pytest
 from conftest import COMMAND, ROOT, stouter
-from stouter.experiment.studies import load_study, plan
-from stouter.experiment.sweep import state_of
+from stouter.experiment.studies import load_study, expand_study
+from stouter.experiment.sweep import run_status
 
 SMALL = ["-p", "train.n_updates", "3", "-p", "graph.n_epochs", "2"]
 STUDIES = {
-    "62_overall": SMALL, "65_visualization": SMALL, "66_case_study": [*SMALL, "--notebook", "n_seeds=2", "--notebook", "n_updates=5"],
+    "62_overall": SMALL, "65_visualization": SMALL, "66_case_study": [*SMALL, "--param", "n_seeds=2", "--param", "n_updates=5"],
     **dict.fromkeys(("631_graph_ablation", "632_graph_variants", "633_fusion_variants", "64_diffusion_steps"), [*SMALL, "-p", "data.n_stations", "8"]),
 }
 
@@ -30,10 +30,10 @@ def call(*words, **options):
 @pytest.mark.parametrize("name", STUDIES)
 def test_study_passes_on_tiny(root, name):
     study = load_study(name)
-    out = root / study.runs
+    out = root / study.uses_runs_of
     done = call("sweep", name, "--datasets", "tiny", "--seeds", "0", "--out", out, *STUDIES[name])
     assert done.returncode == 0, done.stderr[-2000:]
-    assert all(state_of(folder.parent)["state"] == "finished" for folder in out.rglob("run.yaml"))
+    assert all(run_status(folder.parent)["state"] == "finished" for folder in out.rglob("run.yaml"))
     assert len(list(out.rglob("metrics.json"))) == len(study.variants)
     notebook = nbformat.read(out / f"{name}.ipynb", 4)
     text = json.dumps([cell.get("outputs", []) for cell in notebook.cells])
@@ -51,28 +51,28 @@ def test_every_study_has_its_notebook_and_every_notebook_its_study():
 def test_killed_sweep_leaves_nothing_behind_and_goes_on(tmp_path):
     words = ["sweep", "633_fusion_variants", "--datasets", "tiny", "--seeds", "0", "--variants", "concatenation,GateFu,WeightFu", "--out", tmp_path,
              "--processes", "1", "-p", "graph.n_epochs", "2", "-p", "data.n_stations", "8", "-p", "train.n_updates", "400", "-p", "train.checkpoint_every", "20"]
-    cells = plan("633_fusion_variants", tmp_path, ["tiny"], [0], ["concatenation", "GateFu", "WeightFu"],
+    trials = expand_study("633_fusion_variants", tmp_path, ["tiny"], [0], ["concatenation", "GateFu", "WeightFu"],
                  {"graph.n_epochs": "2", "data.n_stations": "8", "train.n_updates": "400", "train.checkpoint_every": "20"})
-    second = cells[1].folder
+    second = trials[1].folder
     process = subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 240
-    while state_of(second)["updates"] < 40 and time.monotonic() < until:
+    while run_status(second)["updates"] < 40 and time.monotonic() < until:
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    while state_of(second)["state"] == "running" and time.monotonic() < until:
+    while run_status(second)["state"] == "running" and time.monotonic() < until:
         time.sleep(0.2)                                   # its run ends by itself, for its parent is gone
-    states = [state_of(cell.folder) for cell in cells]
-    assert [s["state"] for s in states] == ["finished", "broken off", "waiting"]
+    states = [run_status(trial.folder) for trial in trials]
+    assert [s["state"] for s in states] == ["finished", "interrupted", "waiting"]
     assert (second / "checkpoint.pt").exists()
-    first = (cells[0].folder / "metrics.json").stat().st_mtime_ns
+    first = (trials[0].folder / "metrics.json").stat().st_mtime_ns
     done = call(*words)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert {state_of(cell.folder)["state"] for cell in cells} == {"finished"}
-    assert (cells[0].folder / "metrics.json").stat().st_mtime_ns == first
-    journal = [json.loads(line)["update"] for line in (second / "metrics.jsonl").read_text().splitlines()]
-    assert journal == list(range(1, 401))
-    listed = call("runs", tmp_path)
+    assert {run_status(trial.folder)["state"] for trial in trials} == {"finished"}
+    assert (trials[0].folder / "metrics.json").stat().st_mtime_ns == first
+    updates = [json.loads(line)["update"] for line in (second / "training_log.jsonl").read_text().splitlines()]
+    assert updates == list(range(1, 401))
+    listed = call("status", tmp_path)
     assert "3 finished" in listed.stdout
 
 
@@ -81,10 +81,13 @@ def test_killed_sweep_leaves_nothing_behind_and_goes_on(tmp_path):
     (["sweep", "633_fusion_variants", "--variants", "GateFuse"], "did you mean 'GateFu'"),
     (["sweep", "633_fusion_variants", "-p", "denoiser.fusion", "gate"], "is what the variants of this study change"),
     (["sweep", "633_fusion_variants", "--datasets", "atlantis"], "no configuration 'atlantis'"),
-    (["sweep", "633_fusion_variants", "--datasets", "tiny", "--notebook", "seeds_of=1"], "has no such parameter"),
-    (["runs", "nowhere"], "no run below this folder"),
+    (["sweep", "633_fusion_variants", "--datasets", "tiny", "--param", "seeds_of=1"], "has no such parameter"),
+    (["status", "nowhere"], "no run below this folder"),
     (["run", "milan_internet"], "stouter download milan"),
-    (["run", "tiny", "--city", "simulated"], "has no field 'simulated'"),
+    (["run", "tiny", "--simulated"], "has no field 'simulated'"),
+    (["run", "tiny", "--city", "simulated"], "--city: renamed; write --simulated"),
+    (["sweep", "66_case_study", "--notebook", "n_seeds=1"], "--notebook: renamed; write --param"),
+    (["runs", "nowhere"], "runs: renamed; write status"),
 ])
 def test_wrong_words_cost_nothing(tmp_path, words, said):
     done = call(*words, cwd=tmp_path)

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import torch
 from stouter.files import InputError
-from stouter.training.batches import batch_index, draw_noise
-from stouter.training.loop import in_company
-from stouter.training.state import COLUMNS, Recipe, read_checkpoint
-from training_jobs import RECIPE, train_and_keep, train_in_company, train_small
+from stouter.training.batches import batch_index, sample_timesteps_and_noise
+from stouter.training.loop import launch
+from stouter.training.state import COLUMNS, TrainingArguments, read_checkpoint
+from training_jobs import TRAINING_ARGS, train_and_keep, train_distributed, train_small
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,10 @@ def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
     context.set_forkserver_preload(["stouter.training.loop", "stouter.denoisers.stunet", "torch._dynamo"])  # the optimiser imports the last one
     chance, kills, reached = random.Random(0), 0, []
     while kills < 20:
-        before = birth(tmp_path / "metrics.jsonl")
+        before = birth(tmp_path / "training_log.jsonl")
         process = context.Process(target=train_and_keep, args=(tmp_path,))
         process.start()
-        while kills % 4 and process.is_alive() and birth(tmp_path / "metrics.jsonl") == before:
+        while kills % 4 and process.is_alive() and birth(tmp_path / "training_log.jsonl") == before:
             time.sleep(0.002)                                        # until this life has begun to train
         process.join(chance.uniform(0.0, 0.6))
         if process.is_alive():
@@ -64,13 +64,13 @@ def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
 
 def test_tensorboard_shows_every_update_once_after_kills(tmp_path, undisturbed):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed")
-    context, recipe = multiprocessing.get_context("forkserver"), replace(RECIPE, tensorboard=True)
+    context, training_args = multiprocessing.get_context("forkserver"), replace(TRAINING_ARGS, tensorboard=True)
     context.set_forkserver_preload(["stouter.training.loop", "stouter.denoisers.stunet", "torch._dynamo", "torch.utils.tensorboard"])
     for moment in (3, 18, 41, None):                                 # before the first checkpoint, between two, late
-        before = birth(tmp_path / "metrics.jsonl")
-        process = context.Process(target=train_and_keep, args=(tmp_path, recipe))
+        before = birth(tmp_path / "training_log.jsonl")
+        process = context.Process(target=train_and_keep, args=(tmp_path, training_args))
         process.start()
-        while moment and process.is_alive() and (birth(tmp_path / "metrics.jsonl") == before or (tmp_path / "metrics.jsonl").read_bytes().count(b"\n") < moment):
+        while moment and process.is_alive() and (birth(tmp_path / "training_log.jsonl") == before or (tmp_path / "training_log.jsonl").read_bytes().count(b"\n") < moment):
             time.sleep(0.002)
         if moment:
             process.kill()
@@ -109,7 +109,7 @@ def test_broken_off_next_to_checkpoints_and_validations(tmp_path, undisturbed, m
         train_small(tmp_path / "checkpoint.pt", stop)
     denoiser, history = train_small(tmp_path / "checkpoint.pt")
     assert_same(denoiser.state_dict(), history, undisturbed)
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 60
+    assert len((tmp_path / "training_log.jsonl").read_text().splitlines()) == 60
 
 
 def test_a_finished_training_is_not_done_again(tmp_path, undisturbed):
@@ -135,20 +135,20 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path, undisturbed):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "checkpoint.pt").read_bytes() == kept[0] and len(kept[0]) > 30_000
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "training_log.jsonl"]
     assert len(read_checkpoint(tmp_path / "checkpoint.pt")["history"]) == 8
     denoiser, history = train_small(tmp_path / "checkpoint.pt")
     assert_same(denoiser.state_dict(), history, undisturbed)
 
 
 def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(tmp_path, monkeypatch):
-    real = draw_noise
+    real = sample_timesteps_and_noise
 
     def poisoned(shape, n_steps, seed, update):
         t, eps = real(shape, n_steps, seed, update)
         return t, eps * float("nan") if update == 9 else eps
 
-    monkeypatch.setattr("stouter.training.loop.draw_noise", poisoned)
+    monkeypatch.setattr("stouter.training.loop.sample_timesteps_and_noise", poisoned)
     with pytest.raises(FloatingPointError, match=r"loss is nan at update 9, learning rate 0\.00\d+; .*last good checkpoint: .*checkpoint.pt"):
         train_small(tmp_path / "checkpoint.pt")
     stored = read_checkpoint(tmp_path / "checkpoint.pt")
@@ -156,10 +156,10 @@ def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(tmp_path, monke
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    recipe = Recipe(**{**RECIPE.__dict__, "n_updates": 4})
-    train_small(tmp_path / "checkpoint.pt", recipe=recipe)
+    training_args = TrainingArguments(**{**TRAINING_ARGS.__dict__, "n_updates": 4})
+    train_small(tmp_path / "checkpoint.pt", training_args=training_args)
     with pytest.raises(InputError, match="another run .*seed"):
-        train_small(tmp_path / "checkpoint.pt", recipe=recipe, seed=1)
+        train_small(tmp_path / "checkpoint.pt", training_args=training_args, seed=1)
     with pytest.raises(InputError, match="another run .*n_updates"):
         train_small(tmp_path / "checkpoint.pt")
 
@@ -168,18 +168,18 @@ def test_a_batch_holds_every_sample_equally_often_and_steps_in_pairs():
     seen = torch.cat([batch_index(10, 4, 0, u) for u in range(25)]).bincount(minlength=10)
     assert seen.tolist() == [10] * 10
     for size in (1, 2, 7, 16):
-        t, eps = draw_noise((size, 1, 24), 1000, 0, 3)
+        t, eps = sample_timesteps_and_noise((size, 1, 24), 1000, 0, 3)
         half = (size + 1) // 2
         assert len(t) == size and (t[: size - half] + t[half:] == 999).all() and eps.shape == (size, 1, 24)
 
 
 def test_two_processes_train_as_one(tmp_path, undisturbed):
     pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
-    loss, error, weights = in_company(2, train_in_company, tmp_path)
+    loss, error, weights = launch(2, train_distributed, tmp_path)
     history = undisturbed[1]
     assert loss == pytest.approx(history["loss"].tolist(), rel=1e-5)
     assert error == pytest.approx(history["validation_error"].dropna().tolist(), rel=1e-5)
     assert all(abs(weights[name] - value.numpy()).max() < 1e-4 for name, value in undisturbed[0].items())
     stored = read_checkpoint(tmp_path / "checkpoint.pt")              # and its checkpoint is an ordinary one
     assert set(stored["denoiser"]) == set(undisturbed[0]) and len(stored["history"]) == 60
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 60
+    assert len((tmp_path / "training_log.jsonl").read_text().splitlines()) == 60

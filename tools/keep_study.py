@@ -5,37 +5,37 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from stouter.experiment.studies import load_study, plan
-from stouter.experiment.sweep import budget, collect, finished_of
+from stouter.experiment.studies import load_study, expand_study
+from stouter.experiment.sweep import settings_table, collect_metrics, finished_trials
 
 RESULTS = Path(__file__).parents[1] / "nbs/results"
 
 
-def curve(cell) -> pd.DataFrame:
+def curve(trial) -> pd.DataFrame:
     "Losses of one training in 50 means; of a GAN the estimate of the Wasserstein distance, which says more."
-    history = pd.read_parquet(cell.folder / "history.parquet")
-    name = "distance" if "distance" in history else "loss"
+    history = pd.read_parquet(trial.folder / "history.parquet")
+    name = "wasserstein_estimate" if "wasserstein_estimate" in history else "loss"
     means = history.groupby(pd.cut(history["update"], 50, labels=False))[["update", name]].mean()
-    return pd.DataFrame({"dataset": cell.dataset, "variant": cell.variant, "seed": cell.seed, "what": name, "update": means["update"].round(), "value": means[name].map("{:.5g}".format)})
+    return pd.DataFrame({"dataset": trial.dataset, "variant": trial.variant, "seed": trial.seed, "what": name, "update": means["update"].round(), "value": means[name].map("{:.5g}".format)})
 
 
-def cells_of(name: str, home: Path) -> list:
-    "All cells of a study on the data sets that have runs; a simulated city is known by its name."
+def trials_of(name: str, root: Path) -> list:
+    "All trials of a study on the data sets that have runs; a simulated city is known by its name."
     own = load_study(name).datasets
-    there = sorted({path.parents[2].name for path in home.glob("*/*/seed*/metrics.json")}, key=lambda d: (d not in own, d))
-    return [cell for d in there for cell in plan(name, home, [d.removeprefix("simulated_")], simulated=d.startswith("simulated_"))]
+    found = sorted({path.parents[2].name for path in root.glob("*/*/seed*/metrics.json")}, key=lambda d: (d not in own, d))
+    return [trial for d in found for trial in expand_study(name, root, [d.removeprefix("simulated_")], simulated=d.startswith("simulated_"))]
 
 
 for name in sys.argv[2:]:
     study = load_study(name)
-    cells = cells_of(name, Path(sys.argv[1]) / study.runs)
-    table = collect(cells)
-    table = table[table.trained | (table.variant == study.baseline)]      # references are the same in every run of a seed
-    costs = [{"dataset": c.dataset, "variant": c.variant, "seed": c.seed, "method": c.variant, "trained": True, "metric": metric, "value": value}
-             for c in finished_of(cells) for metric, value in json.loads((c.folder / "costs.json").read_text()).items()]
+    trials = trials_of(name, Path(sys.argv[1]) / study.uses_runs_of)
+    table = collect_metrics(trials)
+    table = table[table.is_trained | (table.variant == study.baseline)]      # references are the same in every run of a seed
+    costs = [{"dataset": c.dataset, "variant": c.variant, "seed": c.seed, "method": c.variant, "is_trained": True, "metric": metric, "value": value}
+             for c in finished_trials(trials) for metric, value in json.loads((c.folder / "costs.json").read_text()).items()]
     table = pd.concat([table, pd.DataFrame(costs)], ignore_index=True)
     table.assign(value=table.value.map("{:.5g}".format)).to_csv(RESULTS / f"{name}.csv", index=False)
-    if len({cell.config.method for cell in cells}) > 1:
-        pd.concat(map(curve, finished_of(cells))).to_csv(RESULTS / f"{name}.curves.csv", index=False)
-    budget(cells).to_json(RESULTS / f"{name}.budget.json", orient="index", indent=1)
+    if len({trial.config.method for trial in trials}) > 1:
+        pd.concat(map(curve, finished_trials(trials))).to_csv(RESULTS / f"{name}.curves.csv", index=False)
+    settings_table(trials).to_json(RESULTS / f"{name}.budget.json", orient="index", indent=1)
     print(f"{name}: {len(table)} values -> {RESULTS / name}.csv")

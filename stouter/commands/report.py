@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from .data import suffix_of
+from .data import check_suffix
 
 # %% ../../nbs/725_report_command.ipynb #616d6e3a
 def report(
@@ -19,7 +19,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The page, .html; one file that opens without a network.")] = Path("page.html"),
 ) -> None:
     "One self-contained HTML page from finished runs: data, map, patterns, training, weeks to leaf through, scores, provenance."
-    suffix_of("--out", out, ".html")
+    check_suffix("--out", out, ".html")
     from stouter.page.document import write_page
 
     size = write_page(run_dirs, out)

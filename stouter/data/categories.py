@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POI_CATEGORIES', 'TAG_LINES', 'TAG_CATEGORIES', 'FCLASS_LINES', 'FCLASS_CATEGORIES', 'CATEGORIES', 'parse_lines',
-           'categorise', 'category_of', 'read_categories']
+           'categorise', 'resolve_category', 'read_categories']
 
 # %% ../../nbs/120_categories.ipynb #7624d20b
 from pathlib import Path
@@ -87,7 +87,7 @@ def categorise(
     return table[hits[0]] if hits else None
 
 
-def category_of(
+def resolve_category(
     properties: dict,  # of one place, as its file gives them
     table: dict[tuple[str, str], str],  # (key, value or star) -> category
     where: str,  # file and feature or line, for the message
@@ -120,7 +120,7 @@ def read_categories(
             raise InputError(f"{where}: expected a key and a value, got {key!r} and {value!r}; a star takes any value")
         if pair in table:
             raise InputError(f"{where}: {pair[0]}={pair[1]} stands in an earlier line too, as {table[pair]}; drop one")
-        table[pair] = category_of({"category": category}, {}, where)
+        table[pair] = resolve_category({"category": category}, {}, where)
     if not table:
         raise InputError(f"{path}: expected at least one line below the header, got none; see CATEGORIES for an example")
     return table

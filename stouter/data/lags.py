@@ -19,14 +19,14 @@ def autocorrelation(
     n_hours = values.shape[-1]
     if not 1 <= max_lag < n_hours:
         raise ValueError(f"expected a lag from 1 to {n_hours - 1}, got {max_lag}; give a longer series or a shorter lag")
-    there = np.isfinite(values)
-    mean = np.where(there, values, 0).sum(-1, keepdims=True) / np.maximum(there.sum(-1, keepdims=True), 1)
-    centred = np.where(there, values - mean, 0)
+    is_finite = np.isfinite(values)
+    mean = np.where(is_finite, values, 0).sum(-1, keepdims=True) / np.maximum(is_finite.sum(-1, keepdims=True), 1)
+    centred = np.where(is_finite, values - mean, 0)
     size = next_fast_len(n_hours + max_lag, real=True)
 
     def lagged(x: np.ndarray) -> np.ndarray:  # (..., max_lag + 1) sums of x_t x_{t + lag}
         return irfft(np.abs(rfft(x, size)) ** 2, size)[..., :max_lag + 1]
-    pairs = lagged(there.astype(float)).round()
-    covariance = np.where(pairs > 0, lagged(centred) / np.maximum(pairs, 1), np.nan)
-    moves = np.abs(centred).max(-1, keepdims=True) > 1e-9 * np.abs(mean)
-    return np.where(moves, covariance / np.where(moves, covariance[..., :1], 1), np.nan)
+    n_pairs = lagged(is_finite.astype(float)).round()
+    covariance = np.where(n_pairs > 0, lagged(centred) / np.maximum(n_pairs, 1), np.nan)
+    is_varying = np.abs(centred).max(-1, keepdims=True) > 1e-9 * np.abs(mean)
+    return np.where(is_varying, covariance / np.where(is_varying, covariance[..., :1], 1), np.nan)

@@ -19,34 +19,34 @@ from ..files import InputError
 def read_patches(
     path: Path,  # .npz with `traffic` and `users` (patches, rows, columns, hours) and `poi` (patches, kinds, rows, columns)
     first_hour: datetime.datetime,  # local time of the first hour, without a zone
-    zone: str = "Asia/Shanghai",  # IANA name of the local clock
-    missing: tuple[int, ...] = (4,),  # hours of the day that were not recorded: NaN in every day
+    timezone: str = "Asia/Shanghai",  # IANA name of the local clock
+    missing_hours: tuple[int, ...] = (4,),  # hours of the day that were not recorded: NaN in every day
     n_hours: int | None = 168,  # hours to read from the beginning; all if None
     spacing_m: float = 1000,  # distance of neighbouring cells, metres
-    only: tuple[int, ...] | None = None,  # numbers of the patches to read, from 0; all if None
+    patch_ids: tuple[int, ...] | None = None,  # numbers of the patches to read, from 0; all if None
 ) -> tuple[Traffic, pd.DataFrame]:  # traffic of the live cells; all places with lon, lat and a count for each kind
     "Patches of a map as stations of one city. Raises `InputError` for a file without these arrays or these patches."
     try:
         with np.load(path, allow_pickle=False) as archive:
-            volume, poi = np.stack([archive["traffic"], archive["users"]], axis=-1), archive["poi"]
+            values, poi = np.stack([archive["traffic"], archive["users"]], axis=-1), archive["poi"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected an .npz with arrays traffic, users and poi ({error}); is this the right file?") from None
-    if volume.ndim != 5 or poi.ndim != 4 or volume.shape[:3] != (poi.shape[0], *poi.shape[2:]):
-        raise InputError(f"{path}: traffic has shape {volume.shape[:-1]}, poi {poi.shape}; expected the same patches, rows and columns")
-    patches, rows, columns = volume.shape[:3]
-    if unknown := sorted(set(only or ()) - set(range(patches))):
-        raise InputError(f"{path}: field only asks for patches {unknown}; the file has patches 0 to {patches - 1}")
+    if values.ndim != 5 or poi.ndim != 4 or values.shape[:3] != (poi.shape[0], *poi.shape[2:]):
+        raise InputError(f"{path}: traffic has shape {values.shape[:-1]}, poi {poi.shape}; expected the same patches, rows and columns")
+    patches, rows, columns = values.shape[:3]
+    if unknown := sorted(set(patch_ids or ()) - set(range(patches))):
+        raise InputError(f"{path}: field patch_ids asks for patches {unknown}; the file has patches 0 to {patches - 1}")
     patch, row, column = (axis.ravel() for axis in np.indices((patches, rows, columns)))
-    wide = int(np.ceil(patches**0.5))
-    stride = 20_000 + max(rows, columns) * spacing_m  # metres from patch to patch
-    places = pd.DataFrame({
-        "lon": (patch % wide * stride + column * spacing_m) / 111_195,  # metres of one degree at (0, 0)
-        "lat": (patch // wide * stride + row * spacing_m) / 111_195,
+    patches_per_row = int(np.ceil(patches**0.5))
+    patch_spacing_m = 20_000 + max(rows, columns) * spacing_m  # metres from patch to patch
+    stations = pd.DataFrame({
+        "lon": (patch % patches_per_row * patch_spacing_m + column * spacing_m) / 111_195,  # metres of one degree at (0, 0)
+        "lat": (patch // patches_per_row * patch_spacing_m + row * spacing_m) / 111_195,
         **{f"kind_{kind:02}": poi[:, kind].ravel() for kind in range(poi.shape[1])},
     }).rename_axis("station")
-    volume = volume.reshape(len(places), -1, 2)[:, :n_hours].astype("float32")
-    hours = pd.date_range(first_hour, periods=volume.shape[1], freq="h", tz=zone)
-    kept = np.isin(patch, range(patches) if only is None else only)
-    live = kept & volume[..., 0].any(axis=1)
-    volume[:, np.isin(hours.hour, missing)] = np.nan
-    return Traffic.from_array(volume[live], places[live], hours, ("traffic", "users"), zone, "unknown", "Shandong"), places[kept]
+    values = values.reshape(len(stations), -1, 2)[:, :n_hours].astype("float32")
+    hours = pd.date_range(first_hour, periods=values.shape[1], freq="h", tz=timezone)
+    is_selected = np.isin(patch, range(patches) if patch_ids is None else patch_ids)
+    is_active = is_selected & values[..., 0].any(axis=1)
+    values[:, np.isin(hours.hour, missing_hours)] = np.nan
+    return Traffic.from_array(values[is_active], stations[is_active], hours, ("traffic", "users"), timezone, "unknown", "Shandong"), stations[is_selected]

@@ -16,22 +16,22 @@ class ConcatFusion(nn.Module):
 
     def __init__(
         self,
-        space_dim: int,  # d_s, length of a base station embedding
-        time_dim: int,  # d_t, length of an hour's embedding
+        station_dim: int,  # d_s, length of a base station embedding
+        hour_dim: int,  # d_t, length of an hour's embedding
         dim: int,  # d, length of the fused vector
     ):
         super().__init__()
-        self.dims = [space_dim, time_dim]
-        self.fc = nn.Linear(space_dim + time_dim, dim)
+        self.dims = [station_dim, hour_dim]
+        self.fc = nn.Linear(station_dim + hour_dim, dim)
 
     def forward(
         self,
-        space: Tensor,  # (..., d_s) where; axes of length 1 broadcast
-        time: Tensor,  # (..., d_t) when
+        station_emb: Tensor,  # (..., d_s) where; axes of length 1 broadcast
+        hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., d)
         "W_s F_s + W_t F_t + b, equal to the layer on the concatenation."
-        w_space, w_time = self.fc.weight.split(self.dims, dim=1)
-        return F.linear(space, w_space) + F.linear(time, w_time, self.fc.bias)
+        w_station, w_hour = self.fc.weight.split(self.dims, dim=1)
+        return F.linear(station_emb, w_station) + F.linear(hour_emb, w_hour, self.fc.bias)
 
 # %% ../../nbs/532_fusion.ipynb #5036a6fd
 class WeightFusion(nn.Module):
@@ -39,30 +39,30 @@ class WeightFusion(nn.Module):
 
     def __init__(
         self,
-        space_dim: int,  # d_s, length of a base station embedding
-        time_dim: int,  # d_t, length of an hour's embedding
+        station_dim: int,  # d_s, length of a base station embedding
+        hour_dim: int,  # d_t, length of an hour's embedding
         dim: int,  # d, length of the fused vector
     ):
         super().__init__()
-        self.space, self.time = nn.Linear(space_dim, dim), nn.Linear(time_dim, dim)
-        self.score = ConcatFusion(space_dim, time_dim, 2)
+        self.station_proj, self.hour_proj = nn.Linear(station_dim, dim), nn.Linear(hour_dim, dim)
+        self.score = ConcatFusion(station_dim, hour_dim, 2)
 
     def weights(
         self,
-        space: Tensor,  # (..., d_s) where
-        time: Tensor,  # (..., d_t) when
+        station_emb: Tensor,  # (..., d_s) where
+        hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., 2) of place and hour, sum 1
         "How much each input counts."
-        return self.score(space, time).softmax(dim=-1)
+        return self.score(station_emb, hour_emb).softmax(dim=-1)
 
     def forward(
         self,
-        space: Tensor,  # (..., d_s) where; axes of length 1 broadcast
-        time: Tensor,  # (..., d_t) when
+        station_emb: Tensor,  # (..., d_s) where; axes of length 1 broadcast
+        hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., d)
         "The weighted mean."
-        place, hour = self.weights(space, time).split(1, dim=-1)       # (..., 1) each
-        return place * self.space(space) + hour * self.time(time)
+        station, hour = self.weights(station_emb, hour_emb).split(1, dim=-1)       # (..., 1) each
+        return station * self.station_proj(station_emb) + hour * self.hour_proj(hour_emb)
 
 # %% ../../nbs/532_fusion.ipynb #804588de
 class GateFusion(nn.Module):
@@ -70,21 +70,21 @@ class GateFusion(nn.Module):
 
     def __init__(
         self,
-        space_dim: int,  # d_s, length of a base station embedding
-        time_dim: int,  # d_t, length of an hour's embedding
+        station_dim: int,  # d_s, length of a base station embedding
+        hour_dim: int,  # d_t, length of an hour's embedding
         dim: int,  # d, length of the fused vector
     ):
         super().__init__()
-        self.space, self.time = nn.Linear(space_dim, dim), nn.Linear(time_dim, dim)
-        self.gate = ConcatFusion(space_dim, time_dim, dim)
+        self.station_proj, self.hour_proj = nn.Linear(station_dim, dim), nn.Linear(hour_dim, dim)
+        self.gate = ConcatFusion(station_dim, hour_dim, dim)
 
     def forward(
         self,
-        space: Tensor,  # (..., d_s) where; axes of length 1 broadcast
-        time: Tensor,  # (..., d_t) when
+        station_emb: Tensor,  # (..., d_s) where; axes of length 1 broadcast
+        hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., d)
         "From the hour's features (gate 0) to the place's (gate 1)."
-        return torch.lerp(self.time(time), self.space(space), self.gate(space, time).sigmoid())
+        return torch.lerp(self.hour_proj(hour_emb), self.station_proj(station_emb), self.gate(station_emb, hour_emb).sigmoid())
 
 # %% ../../nbs/532_fusion.ipynb #51945cdc
 class CrossAttentionFusion(nn.Module):
@@ -92,33 +92,33 @@ class CrossAttentionFusion(nn.Module):
 
     def __init__(
         self,
-        space_dim: int,  # d_s, length of a base station embedding
-        time_dim: int,  # d_t, length of an hour's embedding
+        station_dim: int,  # d_s, length of a base station embedding
+        hour_dim: int,  # d_t, length of an hour's embedding
         dim: int,  # d, length of the fused vector
     ):
         super().__init__()
         if dim % 4:
             raise ValueError(f"cross-attention cuts the guide into 4 pieces; got {dim} features: choose a multiple of 4")
-        self.space, self.time = nn.Linear(space_dim, dim), nn.Linear(time_dim, dim)
+        self.station_proj, self.hour_proj = nn.Linear(station_dim, dim), nn.Linear(hour_dim, dim)
         self.query, self.key, self.value = (nn.Linear(dim // 4, dim // 4, bias=False) for _ in range(3))
         self.fc = nn.Linear(2 * dim, dim)
 
-    def read(
+    def cross_attend(
         self,
-        asker: Tensor,  # (..., 4, d / 4) aspects that ask
-        other: Tensor,  # (..., 4, d / 4) aspects that answer
+        query: Tensor,  # (..., 4, d / 4) aspects that ask
+        context: Tensor,  # (..., 4, d / 4) aspects that answer
     ) -> Tensor:  # (..., 4, d / 4)
-        "What the asker takes from the other (Eq. 13 across two sources)."
-        return F.scaled_dot_product_attention(self.query(asker), self.key(other), self.value(other))
+        "What the query takes from the context (Eq. 13 across two sources)."
+        return F.scaled_dot_product_attention(self.query(query), self.key(context), self.value(context))
 
     def forward(
         self,
-        space: Tensor,  # (..., d_s) where; axes of length 1 broadcast
-        time: Tensor,  # (..., d_t) when
+        station_emb: Tensor,  # (..., d_s) where; axes of length 1 broadcast
+        hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., d)
         "Ask in both directions, then join."
-        place, hour = (p.unflatten(-1, (4, -1)) for p in torch.broadcast_tensors(self.space(space), self.time(time)))
-        return self.fc(torch.cat([place + self.read(place, hour), hour + self.read(hour, place)], dim=-1).flatten(-2))
+        station, hour = (p.unflatten(-1, (4, -1)) for p in torch.broadcast_tensors(self.station_proj(station_emb), self.hour_proj(hour_emb)))
+        return self.fc(torch.cat([station + self.cross_attend(station, hour), hour + self.cross_attend(hour, station)], dim=-1).flatten(-2))
 
 # %% ../../nbs/532_fusion.ipynb #5c33773a
 class DecoupledFusion(nn.Module):
@@ -126,25 +126,25 @@ class DecoupledFusion(nn.Module):
 
     def __init__(
         self,
-        space_dim: int,  # d_s, length of a base station embedding
-        time_dim: int,  # d_t, length of an hour's embedding
+        station_dim: int,  # d_s, length of a base station embedding
+        hour_dim: int,  # d_t, length of an hour's embedding
         dim: int,  # d, length of the fused vector
     ):
         super().__init__()
-        self.space, self.time = (
+        self.station_proj, self.hour_proj = (
             nn.Sequential(nn.Linear(inputs, outputs), nn.ELU(), nn.Linear(outputs, outputs))
-            for inputs, outputs in ((space_dim, dim // 2), (time_dim, dim - dim // 2))
+            for inputs, outputs in ((station_dim, dim // 2), (hour_dim, dim - dim // 2))
         )
 
     def forward(
         self,
-        space: Tensor,  # (..., d_s) where; axes of length 1 broadcast
-        time: Tensor,  # (..., d_t) when
+        station_emb: Tensor,  # (..., d_s) where; axes of length 1 broadcast
+        hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., d)
         "Both halves, side by side."
-        place, hour = self.space(space), self.time(time)
-        lead = torch.broadcast_shapes(place.shape[:-1], hour.shape[:-1])
-        return torch.cat([place.expand(*lead, -1), hour.expand(*lead, -1)], dim=-1)
+        station, hour = self.station_proj(station_emb), self.hour_proj(hour_emb)
+        leading_shape = torch.broadcast_shapes(station.shape[:-1], hour.shape[:-1])
+        return torch.cat([station.expand(*leading_shape, -1), hour.expand(*leading_shape, -1)], dim=-1)
 
 # %% ../../nbs/532_fusion.ipynb #aa2b863b
 FUSIONS = {

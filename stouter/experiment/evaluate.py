@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..baselines.reference import REFERENCES
-from ..data.samples import Condition, Samples, StationScaler, period_index
+from ..baselines.reference import CALENDAR_BASELINES
+from ..data.samples import Condition, TrafficDataset, StationScaler, period_index
 from ..data.traffic import hour_of_week
-from ..evaluation.real_against_real import floor_and_ceiling, n_others
-from ..evaluation.realism import DIRECTIONS, LEAST_DAYS, RealSide, n_whole_days
+from ..evaluation.real_against_real import real_baseline_rows, n_replacement_days
+from ..evaluation.realism import REALISM_GOALS, MIN_DAYS, RealismEvaluator, n_complete_days
 from .judged import judge
-from .tables import positions_of, to_cube
+from .tables import station_positions, to_array
 from ..files import InputError
-from ..training.batches import stream
+from ..training.batches import make_generator
 
 # %% ../../nbs/706_evaluate.ipynb #d7221ba6
 class Judgement(NamedTuple):
@@ -32,9 +32,9 @@ class Judgement(NamedTuple):
 
 # %% ../../nbs/706_evaluate.ipynb #1f627bfa
 def evaluate(
-    real: pd.DataFrame,  # rows of real traffic, see `read_table`
+    real: pd.DataFrame,  # rows of real traffic, see `read_traffic_table`
     generated: pd.DataFrame,  # rows of one service, with samples
-    places: pd.DataFrame | None = None,  # of `read_places`
+    positions: pd.DataFrame | None = None,  # of `read_station_positions`
     seed: int = 0,  # of references and subsamples
 ) -> Judgement:
     "Judge generated rows by real ones, whole local days only. Raises `InputError` where the two do not match."
@@ -42,8 +42,8 @@ def evaluate(
     if len(services) != 1 or services[0] not in set(real.service):
         raise InputError(f"generated has services {list(services)}, real has {list(real.service.unique())}; give one service that both have")
     generated = generated.assign(time=generated.time.dt.tz_convert(real.time.dt.tz))
-    fake, stations, hours = to_cube(generated, "generated")
-    truth, known, all_hours = to_cube(real[real.service == services[0]].assign(sample=0), "real")
+    fake, stations, hours = to_array(generated, "generated")
+    truth, known, all_hours = to_array(real[real.service == services[0]].assign(sample=0), "real")
     if (row := known.astype(str).get_indexer(stations.astype(str))).min() < 0:
         raise InputError(f"station {stations[row.argmin()]} is in generated and not in real ({len(stations)} against {len(known)} stations)")
     try:
@@ -61,7 +61,7 @@ def evaluate(
         raise InputError(f"real has no value of these stations from {hours[0]} to {hours[-1]}; there is nothing to judge by")
     past = period_index(all_hours)
     past = past[past[:, -1] < place[0, 0]]
-    window = Window(truth[0][row], fake, all_hours, place, past if len(past) >= 14 else None, positions_of(stations, places), seed)
+    window = Window(truth[0][row], fake, all_hours, place, past if len(past) >= 14 else None, station_positions(stations, positions), seed)
     label = {"service": str(services[0]), "seed": seed, "stations": len(stations), "test_periods": len(place), "n_samples": len(fake)}
     return Judgement(*judge_window(window), label)
 
@@ -78,27 +78,27 @@ class Window(NamedTuple):
 
     @property
     def n_days(self) -> int:  # whole station-days to judge by
-        return n_whole_days(self.truth[:, self.place])
+        return n_complete_days(self.truth[:, self.place])
 
 # %% ../../nbs/706_evaluate.ipynb #48ef5d76
-MEMORY = ("nearest_ratio", "membership_auc")
+MEMORY = ("nn_distance_ratio", "membership_auc")
 
 
 def why_left_out(
     window: Window,  # what was judged
-    lacking: Sequence[str],  # metrics of `DIRECTIONS` that the row does not have
+    lacking: Sequence[str],  # metrics of `REALISM_GOALS` that the row does not have
 ) -> list[str]:  # one sentence for each reason
     "Why metrics are missing."
-    space = [name for name in DIRECTIONS if name.startswith(("correlation", "residual", "moran"))]
+    space = [name for name in REALISM_GOALS if name.startswith(("correlogram", "residual", "moran"))]
     n_stations = len(window.truth)
     causes = (
-        (window.n_days < LEAST_DAYS, DIRECTIONS, f"{window.n_days} real station-days are without a missing hour, {LEAST_DAYS} are needed"),
+        (window.n_days < MIN_DAYS, REALISM_GOALS, f"{window.n_days} real station-days are without a missing hour, {MIN_DAYS} are needed"),
         (window.past is None, MEMORY, "the real table holds less than two weeks before the generated days"),
-        (window.positions is None, space, "the stations have no positions; give --places, or columns lon and lat"),
+        (window.positions is None, space, "the stations have no positions; give --stations, or columns lon and lat"),
         (n_stations < 3, space, f"space needs three stations, there are {n_stations}"),
-        (n_stations < 2, ("c2st_auc", "c2st_floor"), "the classifier needs two stations, there is one"),
+        (n_stations < 2, ("c2st_auc", "c2st_auc_real"), "the classifier needs two stations, there is one"),
         (len(window.fake) < 2, ("diversity",), "one sample has no diversity"),
-        (True, DIRECTIONS, "too few days of one kind, no two days in a row, or traffic that never moves"),
+        (True, REALISM_GOALS, "too few days of one kind, no two days in a row, or traffic that never moves"),
     )
     left, said = list(lacking), []
     for holds, names, words in causes:
@@ -120,17 +120,17 @@ def judge_window(
     test, before = (samples_of(window, scaler, index) for index in (place, place[:0] if past is None else past))
     real, station = test.x.numpy(), test.condition.station.numpy()
     row = rows_of(window, scaler, real, before.x.numpy())
-    table = {"generated": row(real, scaler.scale(fake.reshape(len(fake), len(station), -1), station))}
-    said = why_left_out(window, [name for name in DIRECTIONS if name not in table["generated"]])
+    table = {"generated": row(real, scaler.transform(fake.reshape(len(fake), len(station), -1), station))}
+    said = why_left_out(window, [name for name in REALISM_GOALS if name not in table["generated"]])
     if past is None:
         return table, [*said, "left out: references and real days: the real table holds less than two weeks before the generated days, so stations are scaled by the judged days"]
-    for k, (name, method) in enumerate(REFERENCES.items()):
-        table[name] = row(real, method().fit(before.complete()).sample(test.condition, len(fake), stream(seed, 31 + k)).numpy())
-    kind = torch.cat([2 * s.condition.station + s.condition.weekend.long() for s in (before, test)]).numpy()
+    for k, (name, method) in enumerate(CALENDAR_BASELINES.items()):
+        table[name] = row(real, method().fit(before.drop_incomplete()).sample(test.condition, len(fake), make_generator(seed, 31 + k)).numpy())
+    day_type = torch.cat([2 * s.condition.station + s.condition.weekend.long() for s in (before, test)]).numpy()
     days, judged = np.concatenate([before.x, real]), np.arange(len(before), len(before) + len(test))
-    if n_others(days, kind, judged).min() < 1:
+    if n_replacement_days(days, day_type, judged).min() < 1:
         return table, [*said, "left out: real days: some day has no other whole day of its kind and station"]
-    rows = floor_and_ceiling(days, kind, judged, generator=np.random.default_rng([seed, 40]), judge=lambda r, x: row(r, x, memorised=False))
+    rows = real_baseline_rows(days, day_type, judged, generator=np.random.default_rng([seed, 40]), evaluate=lambda r, x: row(r, x, memorised=False))
     return table | rows, said
 
 # %% ../../nbs/706_evaluate.ipynb #c4b5534d
@@ -138,12 +138,12 @@ def samples_of(
     window: Window,  # whose real traffic
     scaler: StationScaler,  # of its stations
     index: np.ndarray,  # (P, 24) days, as positions in its hours
-) -> Samples:  # N * P of them, without embeddings
+) -> TrafficDataset:  # N * P of them, without embeddings
     "Scaled real days."
     n, nothing = len(window.truth), (torch.zeros(len(window.truth), 0), torch.zeros(168, 0))
     station, week = np.repeat(np.arange(n), len(index)), np.tile(hour_of_week(window.hours)[index], (n, 1))
-    x = scaler.scale(window.truth[:, index].reshape(len(station), 24), station)
-    return Samples(torch.from_numpy(x), Condition(torch.from_numpy(station), torch.from_numpy(week), *nothing))
+    x = scaler.transform(window.truth[:, index].reshape(len(station), 24), station)
+    return TrafficDataset(torch.from_numpy(x), Condition(torch.from_numpy(station), torch.from_numpy(week), *nothing))
 
 
 def rows_of(
@@ -155,11 +155,11 @@ def rows_of(
     "What makes a row of the table."
     n, (p, length) = len(window.truth), window.place.shape
     station, side = np.repeat(np.arange(n), p), None
-    if window.n_days >= LEAST_DAYS:
+    if window.n_days >= MIN_DAYS:
         seen = None if window.past is None else before.reshape(n, -1, length)
-        side = RealSide(real.reshape(n, p, length), hour_of_week(window.hours)[window.place], seen, window.positions, len(window.fake), window.seed)
+        side = RealismEvaluator(real.reshape(n, p, length), hour_of_week(window.hours)[window.place], seen, window.positions, len(window.fake), window.seed)
 
     def row(real: np.ndarray, x: np.ndarray, memorised: bool = True) -> dict[str, float]:
         scores = judge(real, x, scaler, station)
-        return scores if side is None else scores | side.row(x.reshape(len(x), n, p, length), memorised)
+        return scores if side is None else scores | side.evaluate(x.reshape(len(x), n, p, length), memorised)
     return row

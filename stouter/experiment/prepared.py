@@ -19,19 +19,19 @@ from torch import Tensor
 from torch_geometric.data import Data as Graph
 
 from ..config import ExperimentConfig, GraphConfig
-from ..data.samples import Condition, Periods, Samples, StationScaler, cut_periods, make_samples, split_last
+from ..data.samples import Condition, PeriodArray, TrafficDataset, StationScaler, split_into_periods, make_dataset, split_last
 from ..data.blocks import StationSplit, split_stations
-from ..data.coverage import keep_covered
+from ..data.coverage import filter_by_coverage
 from ..data.traffic import DIRECTIONS, Traffic, merge_directions, open_traffic, save_traffic
-from .machine import seeded
+from .machine import isolated_seed
 from .sources import SOURCES
-from ..files import InputError, replacing
+from ..files import InputError, atomic_write
 from ..graphs.encoders import ENCODERS
 from ..graphs.graphmae import GraphMAE, History, build_autoencoder, pretrain
 from ..graphs.spatial import STATION_FEATURES, base_station_graph
-from ..graphs.store import Pretrained, embed_once
+from ..graphs.store import Pretrained, load_or_pretrain
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
-from ..graphs.transfer import embed_other_city
+from ..graphs.transfer import embed_new_city
 
 # %% ../../nbs/703_data_stages.ipynb #33a1f687
 def choose_service(
@@ -45,7 +45,7 @@ def choose_service(
         traffic = merge_directions(traffic)
     if service not in traffic.services:
         raise InputError(f"data.service: no {service!r} in these records; there are {list(traffic.services)}")
-    return Traffic(keep_covered(traffic, service, least).dataset.load())
+    return Traffic(filter_by_coverage(traffic, service, least).dataset.load())
 
 # %% ../../nbs/703_data_stages.ipynb #c564b8e6
 def spread_over(
@@ -55,13 +55,13 @@ def spread_over(
     "Some stations, evenly from the quietest to the busiest. Raises `InputError` if there are not so many."
     if n_stations > len(traffic.stations):
         raise InputError(f"data.n_stations: {n_stations} wanted, {len(traffic.stations)} have enough data; lower it")
-    order = np.argsort(np.nanmean(traffic.volume(traffic.services[0]), axis=1), kind="stable")
+    order = np.argsort(np.nanmean(traffic.values(traffic.services[0]), axis=1), kind="stable")
     chosen = np.sort(order[np.linspace(0, len(order) - 1, n_stations).round().astype(int)])
     return traffic.select(stations=traffic.stations.index[chosen].tolist())
 
 # %% ../../nbs/703_data_stages.ipynb #24c0e9a9
 class Data:
-    "The first stage. Files: `traffic.nc`, `places.parquet`, and `ingest.json` for raw records."
+    "The first stage. Files: `traffic.nc`, `stations.parquet`, and `ingest.json` for raw records."
 
     def __init__(
         self,
@@ -69,30 +69,30 @@ class Data:
         seed: int,  # of everything random but the simulated city
         folder: Path,  # of the run
         progress: Callable,  # makes a progress bar, as `tqdm`
-        lock: TextIO | None = None,  # from `claim_folder`; held as long as this object lives
+        lock: TextIO | None = None,  # from `lock_run`; held as long as this object lives
     ):
         self.config, self.seed, self.folder, self.progress, self.lock = config, seed, folder, progress, lock
 
     @cached_property
     def opened(self) -> tuple[Traffic, pd.DataFrame]:
         "All traffic (lazily) and all places, from the run's folder or from the source. Raises `InputError` for damaged files."
-        cube, table = self.folder / "traffic.nc", self.folder / "places.parquet"
+        cube, table = self.folder / "traffic.nc", self.folder / "stations.parquet"
         if not (cube.exists() and table.exists()):
             source = self.config.data.source
-            traffic, places = SOURCES[source.kind](source, self.folder, self.progress)
-            with replacing(table) as part:
-                places.to_parquet(part)
+            traffic, stations = SOURCES[source.kind](source, self.folder, self.progress)
+            with atomic_write(table) as part:
+                stations.to_parquet(part)
             save_traffic(traffic, cube)
         try:
             return open_traffic(cube), pd.read_parquet(table)
         except (ValueError, OSError) as error:
-            raise InputError(f"{self.folder}: traffic.nc or places.parquet is damaged ({error}); delete both and run again") from None
+            raise InputError(f"{self.folder}: traffic.nc or stations.parquet is damaged ({error}); delete both and run again") from None
 
     @cached_property
     def traffic(self) -> Traffic:
         "Traffic of the chosen service: stations whose coverage reaches the threshold, or so many of them as the budget allows."
         data = self.config.data
-        covered = choose_service(self.opened[0], data.service, data.coverage)
+        covered = choose_service(self.opened[0], data.service, data.min_coverage)
         return covered if data.n_stations is None else spread_over(covered, data.n_stations)
 
 # %% ../../nbs/703_data_stages.ipynb #8c4bd1f1
@@ -103,11 +103,11 @@ class Scaled(Data):
     "Training and test periods, and every station's scale."
 
     @cached_property
-    def periods(self) -> tuple[Periods, Periods]:
+    def periods(self) -> tuple[PeriodArray, PeriodArray]:
         "Training and test periods (protocol `new_days`). Raises `InputError` if there are too few."
         data = self.config.data
         try:
-            return split_last(cut_periods(self.traffic, data.service, HOURS[data.period]), data.n_test_periods)
+            return split_last(split_into_periods(self.traffic, data.service, HOURS[data.period]), data.n_test_periods)
         except ValueError as error:
             raise InputError(f"data.n_test_periods: {error}; lower it or give more days") from None
 
@@ -118,17 +118,17 @@ class Scaled(Data):
         if data.protocol != "new_stations":
             return StationSplit(everybody, everybody, everybody[:0])
         try:
-            return split_stations(self.traffic.stations, data.new_share, data.block_km, seed=self.seed)
+            return split_stations(self.traffic.stations, data.test_station_fraction, data.block_size_km, seed=self.seed)
         except ValueError as error:
-            raise InputError(f"data.block_km, data.new_share: {error}") from None
+            raise InputError(f"data.block_size_km, data.test_station_fraction: {error}") from None
 
     @cached_property
     def scaler(self) -> StationScaler:
         "Per-station minimum and range of the training periods. Raises `InputError` for a station without any."
         try:
-            return StationScaler.fit(self.periods[0].volume)
+            return StationScaler.fit(self.periods[0].values)
         except ValueError as error:
-            raise InputError(f"data.coverage: {error}") from None
+            raise InputError(f"data.min_coverage: {error}") from None
 
 # %% ../../nbs/703_data_stages.ipynb #54b39341
 class NamedGraph(NamedTuple):
@@ -137,43 +137,43 @@ class NamedGraph(NamedTuple):
     ids: list  # (N,) of its nodes
     encoder: str  # a word of `ENCODERS`
     decoder: str | None  # another one, or that of the encoder
-    features: object  # the ruler of the stations' features; None for hours
+    feature_scaler: object  # fitted on the stations; None for hours
 
 
 def build_graphs(
     g: GraphConfig,  # which edges, features and encoders
-    places: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
+    stations: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
 ) -> dict[str, NamedGraph]:  # "time" and "space"
     "Both graphs of section 4, not pretrained."
-    counts = places.drop(columns=["lon", "lat"]) if len(places.columns) > 2 else None
-    ruler = STATION_FEATURES["position" if counts is None else g.station_features].fit(places, counts)
-    hours = temporal_graph(g.wrap, TEMPORAL_FEATURES[g.temporal_features], g.both_ways)
+    counts = stations.drop(columns=["lon", "lat"]) if len(stations.columns) > 2 else None
+    feature_scaler = STATION_FEATURES["position" if counts is None else g.station_features].fit(stations, counts)
+    hours = temporal_graph(g.periodic, TEMPORAL_FEATURES[g.temporal_features], g.bidirectional)
     return {
         "time": NamedGraph(hours, list(range(168)), g.temporal_encoder, g.temporal_decoder, None),
-        "space": NamedGraph(base_station_graph(places, counts, g.radius_km, ruler), places.index.tolist(), g.station_encoder, g.station_decoder, ruler),
+        "space": NamedGraph(base_station_graph(stations, counts, g.radius_km, feature_scaler), stations.index.tolist(), g.station_encoder, g.station_decoder, feature_scaler),
     }
 
 # %% ../../nbs/703_data_stages.ipynb #37834cb5
 def embed(
     g: GraphConfig,  # graphs and their pretraining
-    places: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
+    stations: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
     seed: int,  # of the run
     folder: Path,  # where `graph_time.safetensors` and `graph_space.safetensors` are kept
     progress: Callable,  # makes a progress bar, as `tqdm`
 ) -> dict[str, Pretrained]:  # "time" (168 nodes) and "space" (N nodes)
     "Pretrain both graphs and embed their nodes, or read what was kept if nothing has changed (section 4)."
     def train(stage: int, name: str, graph: NamedGraph) -> tuple[GraphMAE, History]:
-        with seeded(seed, 10 + stage) as generator, progress(total=g.n_epochs, desc=f"pretrain {name}", unit="epoch") as bar:
+        with isolated_seed(seed, 10 + stage) as generator, progress(total=g.n_epochs, desc=f"pretrain {name}", unit="epoch") as bar:
             return pretrain(
-                graph.data, ENCODERS[graph.encoder], hidden=g.hidden, dim=g.dim, n_layers=g.n_layers, mask_rate=g.mask_rate, gamma=g.gamma,
+                graph.data, ENCODERS[graph.encoder], hidden_channels=g.hidden_channels, embedding_dim=g.embedding_dim, n_layers=g.n_layers, mask_rate=g.mask_rate, gamma=g.gamma,
                 n_epochs=g.n_epochs, lr=g.lr, generator=generator, on_epoch=lambda *_: bar.update(1),
                 decoder=ENCODERS[graph.decoder] if graph.decoder else None, replace_rate=g.replace_rate, patience=g.patience,
             )
 
-    settings = {**g.model_dump(mode="json", exclude={"hide"}), "seed": seed}
+    settings = {**g.model_dump(mode="json", exclude={"ablate"}), "seed": seed}
     return {
-        name: embed_once(folder / f"graph_{name}.safetensors", graph.data, graph.ids, settings, partial(train, stage, name, graph), graph.features)
-        for stage, (name, graph) in enumerate(build_graphs(g, places).items())
+        name: load_or_pretrain(folder / f"graph_{name}.safetensors", graph.data, graph.ids, settings, partial(train, stage, name, graph), graph.feature_scaler)
+        for stage, (name, graph) in enumerate(build_graphs(g, stations).items())
     }
 
 # %% ../../nbs/703_data_stages.ipynb #4f26c146
@@ -191,7 +191,7 @@ class Prepared(Scaled):
         space, time = self.embeddings["space"], self.embeddings["time"]
         row = pd.Index(space.ids).get_indexer(self.traffic.stations.index)
         tables = {"space": space.embedding[torch.from_numpy(row)], "time": time.embedding}
-        return tuple(torch.zeros_like(table) if name in self.config.graph.hide else table for name, table in tables.items())
+        return tuple(torch.zeros_like(table) if name in self.config.graph.ablate else table for name, table in tables.items())
 
     def condition(
         self,
@@ -203,41 +203,41 @@ class Prepared(Scaled):
 
 # %% ../../nbs/703_data_stages.ipynb #d8e7cce6
 class OtherCity(Prepared):
-    "The second city of `new_city`. Files: those of the first stage, in `other_city`."
+    "The second city of `new_city`. Files: those of the first stage, in `target_city`."
 
     def __init__(
         self,
         first: Prepared,  # the city to train in
     ):
         data = first.config.data
-        there = data.model_copy(update={"source": data.other_city, "other_city": None, "protocol": "new_days"})
-        super().__init__(first.config.model_copy(update={"data": there}), first.seed, first.folder / "other_city", first.progress)
+        there = data.model_copy(update={"source": data.target_source, "target_source": None, "protocol": "new_days"})
+        super().__init__(first.config.model_copy(update={"data": there}), first.seed, first.folder / "target_city", first.progress)
         self.first = first
         self.folder.mkdir(parents=True, exist_ok=True)
 
     @cached_property
     def tables(self) -> tuple[Tensor, Tensor]:
         "F_s (N, d) of its stations on the axes of the first city, and F_t. Raises `InputError` where the cities are not described alike."
-        g, kinds, places = self.config.graph, self.first.opened[1].columns[2:], self.opened[1]
-        if set(kinds) != set(places.columns[2:]):
-            raise InputError(f"data.other_city: it counts {list(places.columns[2:])}, the first city {list(kinds)}; count the same kinds of places in both")
+        g, kinds, stations = self.config.graph, self.first.opened[1].columns[2:], self.opened[1]
+        if set(kinds) != set(stations.columns[2:]):
+            raise InputError(f"data.target_source: it counts {list(stations.columns[2:])}, the first city {list(kinds)}; count the same kinds of places in both")
         build = partial(build_autoencoder, encoder=ENCODERS[g.station_encoder], decoder=ENCODERS[g.station_decoder] if g.station_decoder else None,
-                        hidden=g.hidden, dim=g.dim, n_layers=g.n_layers, gamma=g.gamma)
+                        hidden_channels=g.hidden_channels, embedding_dim=g.embedding_dim, n_layers=g.n_layers, gamma=g.gamma)
         try:
-            space = embed_other_city(self.first.embeddings["space"], build, places, places[kinds], g.radius_km)
+            space = embed_new_city(self.first.embeddings["space"], build, stations, stations[kinds], g.radius_km)
         except ValueError as error:
-            raise InputError(f"data.other_city: {error}") from None
-        space = space[torch.from_numpy(places.index.get_indexer(self.traffic.stations.index))]
-        return torch.zeros_like(space) if "space" in g.hide else space, self.first.tables[1]
+            raise InputError(f"data.target_source: {error}") from None
+        space = space[torch.from_numpy(stations.index.get_indexer(self.traffic.stations.index))]
+        return torch.zeros_like(space) if "space" in g.ablate else space, self.first.tables[1]
 
 # %% ../../nbs/703_data_stages.ipynb #f95cb3c4
 def of_stations(
-    samples: Samples,  # of any stations
+    samples: TrafficDataset,  # of any stations
     rows: np.ndarray,  # (n,) rows of `traffic.stations`
-) -> Samples:  # those of these stations, in their order
+) -> TrafficDataset:  # those of these stations, in their order
     "Samples of some stations."
     keep = torch.isin(samples.condition.station, torch.from_numpy(rows))
-    return Samples(samples.x[keep], samples.condition[keep])
+    return TrafficDataset(samples.x[keep], samples.condition[keep])
 
 # %% ../../nbs/703_data_stages.ipynb #13d7f9cd
 class Sampled(Prepared):
@@ -246,7 +246,7 @@ class Sampled(Prepared):
     @cached_property
     def judged(self) -> Prepared:
         "The city that is judged: this one, or the other one of `new_city`."
-        return self if self.config.data.other_city is None else OtherCity(self)
+        return self if self.config.data.target_source is None else OtherCity(self)
 
     @cached_property
     def test_rows(self) -> np.ndarray:
@@ -254,21 +254,21 @@ class Sampled(Prepared):
         return self.judged.split.test
 
     @cached_property
-    def samples(self) -> tuple[Samples, Samples]:
+    def samples(self) -> tuple[TrafficDataset, TrafficDataset]:
         "Training and test samples. Raises `InputError` if none can be trained on or judged by."
-        train = of_stations(make_samples(self.periods[0], self.scaler, *self.tables), self.split.train)
-        test = of_stations(make_samples(self.judged.periods[1], self.judged.scaler, *self.judged.tables), self.test_rows)
-        if not len(train.complete()) or not test.x.isfinite().any():
-            raise InputError("data.coverage: no training period is without a missing hour, or no test period has any; raise it")
+        train = of_stations(make_dataset(self.periods[0], self.scaler, *self.tables), self.split.train)
+        test = of_stations(make_dataset(self.judged.periods[1], self.judged.scaler, *self.judged.tables), self.test_rows)
+        if not len(train.drop_incomplete()) or not test.x.isfinite().any():
+            raise InputError("data.min_coverage: no training period is without a missing hour, or no test period has any; raise it")
         return train, test
 
     @cached_property
-    def learning(self) -> tuple[Samples, Samples | None]:
+    def learning(self) -> tuple[TrafficDataset, TrafficDataset | None]:
         "The training samples, split into those that teach and those that say when to stop. Raises `InputError` if none is left to teach."
         n = self.config.data.n_validation_periods
         if not n:
             return self.samples[0], None
         try:
-            return tuple(of_stations(make_samples(part, self.scaler, *self.tables), self.split.train) for part in split_last(self.periods[0], n))
+            return tuple(of_stations(make_dataset(part, self.scaler, *self.tables), self.split.train) for part in split_last(self.periods[0], n))
         except ValueError as error:
             raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None

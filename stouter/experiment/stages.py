@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from ..config import ExperimentConfig
 from ..evaluation.score_card import tidy_scores
-from .folder import claim_folder, read_mark, write_json
+from .folder import lock_run, read_manifest, write_json
 from .judged import Guessed, judge
 from .machine import hash_files, provenance
 from .methods import NAMES
 from .sources import input_files
-from ..files import InputError, replacing
-from ..training.batches import stream
+from ..files import InputError, atomic_write
+from ..training.batches import make_generator
 
 # %% ../../nbs/704_stages.ipynb #795bd8d8
 def label_of(
@@ -36,7 +36,7 @@ def label_of(
     "What a number must be read with: data set, seed, T, sampler, sizes."
     d = config.diffusion
     return {"dataset": config.name, "protocol": config.data.protocol, "method": NAMES[config.method], "service": config.data.service, "seed": seed, "stations": n_stations, "test_periods": config.data.n_test_periods,
-            "T": d.n_steps, "sampler": f"{d.sampler}-{d.n_sampling_steps}" + (" of a student" if config.student.n_updates else ""), "n_samples": config.evaluation.n_samples}
+            "T": d.n_steps, "sampler": f"{d.sampler}-{d.n_sampling_steps}", "distilled": config.distillation is not None, "n_samples": config.evaluation.n_samples}
 
 # %% ../../nbs/704_stages.ipynb #2325786f
 class Experiment(Guessed):
@@ -50,12 +50,12 @@ class Experiment(Guessed):
             batch, seconds = self.samples[1].condition[torch.arange(128) % len(self.samples[1])], []
             for k in range(3):
                 began = time.perf_counter()
-                generator.sample(batch, 1, stream(self.seed, 39))
+                generator.sample(batch, 1, make_generator(self.seed, 39))
                 seconds.append(time.perf_counter() - began)
             n = sum(p.numel() for p in generator.network.parameters())
             trained = float(self.history.seconds.iloc[-1])
-            if self.config.student.n_updates:
-                trained += self.lessons[1] + float(pd.read_parquet(self.folder / "student" / "history.parquet").seconds.iloc[-1])
+            if self.config.distillation:
+                trained += self.lessons[1] + float(pd.read_parquet(self.folder / "distillation" / "history.parquet").seconds.iloc[-1])
             write_json(path, {"parameters": n, "training_seconds": trained, "batch_seconds": min(seconds)})
         return json.loads(path.read_text())
 
@@ -66,7 +66,7 @@ class Experiment(Guessed):
         guess, quality = self.guess
         table = {name: {**judge(real, x.numpy(), self.judged.scaler, station, guess), **self.realism_of(x.numpy())} for name, x in self.drawn.items()} | self.truth
         self.costs
-        with replacing(self.folder / "metrics.parquet") as part:
+        with atomic_write(self.folder / "metrics.parquet") as part:
             tidy_scores(table, self.config.name, self.seed).dropna().to_parquet(part)
         label = label_of(self.config, self.seed, len(self.test_rows)) | ({"scale_log_r2": quality} if quality else {})
         write_json(self.folder / "metrics.json", {**label, "methods": table})
@@ -79,12 +79,12 @@ def record_inputs(
     progress: Callable,  # makes progress bars, as `tqdm`
 ) -> dict[str, dict[str, str | int]]:  # path -> `bytes` and `sha256`
     "Fingerprints of the files of every source, or those recorded when it was read."
-    record, cities = out / "provenance.json", {out: config.data.source, out / "other_city": config.data.other_city}
+    record, cities = out / "provenance.json", {out: config.data.source, out / "target_city": config.data.target_source}
     read = [folder for folder in cities if (folder / "traffic.nc").exists()]
     unread = [source for folder, source in cities.items() if source and folder not in read]
     inputs = json.loads(record.read_text()).get("inputs", {}) if read and record.exists() else {}
     for source in unread:
-        inputs |= hash_files(input_files(source), (getattr(source, "keep", None) or out) / "fingerprints.json", progress)
+        inputs |= hash_files(input_files(source), (getattr(source, "cache_dir", None) or out) / "fingerprints.json", progress)
     return inputs
 
 
@@ -96,8 +96,8 @@ def assemble(
 ) -> Experiment:  # nothing computed yet
     "An experiment in its folder. Raises `InputError` if the folder holds another run, is in use or cannot be written."
     out = Path(out)
-    lock = claim_folder(out, config, seed)
-    torch.set_num_threads(config.threads)
+    lock = lock_run(out, config, seed)
+    torch.set_num_threads(config.n_threads)
     if not (out / "metrics.json").exists():
         write_json(out / "provenance.json", {**provenance(), "inputs": record_inputs(config, out, progress)})
     return Experiment(config, seed, out, progress, lock)
@@ -128,11 +128,11 @@ def open_run(
 ) -> Experiment:  # reads its stages from the folder
     "A finished run. Raises `FileNotFoundError` for a folder without one, `InputError` for an unfinished one or another version's."
     folder = Path(folder)
-    mark = read_mark(folder)
+    mark = read_manifest(folder)
     try:
         config = ExperimentConfig(**mark["config"])
-        student = ("student/weights.safetensors",) if config.student.n_updates else ()
-        check_finished(folder, ("traffic.nc", "places.parquet", "graph_space.safetensors", "weights.safetensors", *student))
+        student = ("distillation/weights.safetensors",) if config.distillation else ()
+        check_finished(folder, ("traffic.nc", "stations.parquet", "graph_space.safetensors", "weights.safetensors", *student))
         return Experiment(config, mark["seed"], folder, progress)
     except (ValidationError, TypeError):
         raise InputError(f"{folder / 'run.yaml'}: not a configuration of this version of stouter; run again in a new folder") from None

@@ -19,63 +19,63 @@ from safetensors.torch import save_file
 
 from .machine import load_tensors
 from .methods import Trained
-from ..files import replacing
-from ..training.batches import mix
+from ..files import atomic_write
+from ..training.batches import fold_seed
 from ..training.generator import DiffusionGenerator
-from ..training.state import Recipe, told
-from ..training.student import Lessons, draw_lessons, fit_student, lesson_conditions
+from ..training.state import TrainingArguments, reraise_io_errors
+from ..training.student import TeacherSamples, sample_teacher, distill, select_conditions
 
 # %% ../../nbs/7043_student_stage.ipynb #e549e2d1
 CONDITIONS = 192  # stations and days that lessons are drawn for, at most
 
 
 class Lectured(Trained):
-    "Lessons of the trained method. Files: `student/lessons.safetensors`."
+    "Lessons of the trained method. Files: `distillation/teacher_samples.safetensors`."
 
     @property
-    def lessons(self) -> tuple[Lessons, float]:
+    def lessons(self) -> tuple[TeacherSamples, float]:
         "Samples of the whole chain, and the seconds that they took; drawn one after the other, or read."
-        folder, seed = self.folder / "student", mix(self.seed, 24)
-        path, parts = folder / "lessons.safetensors", folder / "lessons"
-        condition = lesson_conditions(self.learning[0].condition, CONDITIONS, seed)
-        files = [parts / f"{k:05d}.safetensors" for k in range(-(-self.config.student.n_lessons // len(condition)))]
+        folder, seed = self.folder / "distillation", fold_seed(self.seed, 24)
+        path, parts = folder / "teacher_samples.safetensors", folder / "teacher_samples"
+        condition = select_conditions(self.learning[0].condition, CONDITIONS, seed)
+        files = [parts / f"{k:05d}.safetensors" for k in range(-(-self.config.distillation.n_teacher_samples // len(condition)))]
         if not path.exists():
             parts.mkdir(parents=True, exist_ok=True)
-            with self.progress(total=len(files) * len(condition), desc="lessons", unit="lesson") as bar:
+            with self.progress(total=len(files) * len(condition), desc="teacher samples", unit="sample") as bar:
                 for number, file in enumerate(files):
                     if not file.exists():
                         began = time.perf_counter()
-                        x = draw_lessons(self.trained, condition, seed, number)
-                        with told(file), replacing(file) as part:
+                        x = sample_teacher(self.trained, condition, seed, number)
+                        with reraise_io_errors(file), atomic_write(file) as part:
                             save_file({"x": x.contiguous(), "seconds": torch.tensor(time.perf_counter() - began)}, part)
                     bar.update(len(condition))
             drawn = [load_tensors(file) for file in files]
-            with told(path), replacing(path) as part:
+            with reraise_io_errors(path), atomic_write(path) as part:
                 save_file({name: torch.stack([one[name] for one in drawn]) for name in ("x", "seconds")}, part)
         shutil.rmtree(parts, ignore_errors=True)
         stored = load_tensors(path)
-        return Lessons(stored["x"], condition), stored["seconds"].sum().item()
+        return TeacherSamples(stored["x"], condition), stored["seconds"].sum().item()
 
 # %% ../../nbs/7043_student_stage.ipynb #f699400f
 EMA_DECAY = 0.99  # of a student's weights; its training is short
 
 
 class Taught(Lectured):
-    "A student. Files, all in `student`: `checkpoint.pt`, `metrics.jsonl`, `history.parquet`, `weights.safetensors`."
+    "A student. Files, all in `distillation`: `checkpoint.pt`, `training_log.jsonl`, `history.parquet`, `weights.safetensors`."
 
-    def teach(self, n_strides: int, lessons: Lessons | None, checkpoint: Path | None = None) -> tuple[DiffusionGenerator, Callable]:
+    def teach(self, n_strides: int, lessons: TeacherSamples | None, checkpoint: Path | None = None) -> tuple[DiffusionGenerator, Callable]:
         "A student that is still its teacher's copy, and what trains it, given whom to tell of every update."
-        c = self.config.student
+        c = self.config.distillation
         student = replace(self.trained, denoiser=copy.deepcopy(self.trained.denoiser), n_sampling_steps=n_strides)
-        recipe = Recipe(c.n_updates, c.batch_size, c.lr, ema_decay=EMA_DECAY, checkpoint_every=50)
-        return student, lambda show=None: fit_student(student, lessons, recipe, mix(self.seed, 25), checkpoint, show)
+        training_args = TrainingArguments(c.n_updates, c.batch_size, c.lr, ema_decay=EMA_DECAY, checkpoint_every=50)
+        return student, lambda show=None: distill(student, lessons, training_args, fold_seed(self.seed, 25), checkpoint, show)
 
     @cached_property
     def generator(self) -> object:
         "What generates: the student, or the trained method where none is asked for."
-        folder = self.folder / "student"
-        if not self.config.student.n_updates:
+        folder = self.folder / "distillation"
+        if not self.config.distillation:
             return self.trained
         lessons = None if (folder / "weights.safetensors").exists() else self.lessons[0]
         student, fit = self.teach(self.trained.n_sampling_steps, lessons, folder / "checkpoint.pt")
-        return self.learnt(student, folder, "student", self.config.student.n_updates, fit)
+        return self.learnt(student, folder, "student", self.config.distillation.n_updates, fit)

@@ -43,14 +43,14 @@ footer { margin-top: 48px; padding-bottom: 40px; }
 # %% ../../nbs/7114_page_script.ipynb #c2cd820b
 UNPACK = """
 "use strict";
-const HOUR = 3600e3, GONE = 65535;
-function unpack(weeks) {
+const HOUR = 3600e3, MISSING_CODE = 65535;
+function dequantize(weeks) {
   const bytes = Uint8Array.from(atob(weeks.codes), letter => letter.charCodeAt(0)), view = new DataView(bytes.buffer);
   return (kind, station, from, to) => {
     const start = (kind * weeks.stations.length + station) * weeks.hours, out = [];
     for (let hour = from; hour < to; hour++) {
       const code = view.getUint16(2 * (start + hour), true);
-      out.push(code === GONE ? null : weeks.low[station] + code * weeks.step[station]);
+      out.push(code === MISSING_CODE ? null : weeks.low[station] + code * weeks.step[station]);
     }
     return out;
   };
@@ -63,7 +63,7 @@ const date = time => time.toLocaleDateString("en-GB", {weekday: "short", day: "n
 BROWSER = """
 class Browser {
   constructor(root, weeks, unit, map) {
-    Object.assign(this, {root, weeks, unit, map, value: unpack(weeks), station: weeks.start, span: Math.min(168, weeks.hours), from: 0});
+    Object.assign(this, {root, weeks, unit, map, value: dequantize(weeks), station: weeks.start, span: Math.min(168, weeks.hours), from: 0});
     this.part = Object.fromEntries([...root.querySelectorAll("[data-part]")].map(node => [node.dataset.part, node]));
     const {station, span, from} = this.part;
     weeks.stations.forEach((name, row) => station.add(new Option(name, row)));
@@ -134,7 +134,7 @@ const plain = {responsive: true, displaylogo: false, displayModeBar: false};
 const tools = {...plain, displayModeBar: true, modeBarButtons: [["zoomIn2d", "zoomOut2d", "pan2d", "resetScale2d"]]};
 function show(number) {
   sections.forEach((section, i) => { section.hidden = i !== number; });
-  const section = sections[number], run = runs.shown[number];
+  const section = sections[number], run = runs.views[number];
   if (section.drawn) return;
   section.drawn = true;
   section.querySelectorAll("[data-figure]").forEach(node => {

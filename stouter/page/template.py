@@ -14,27 +14,27 @@ FRAME = """<!DOCTYPE html>
 <p class="quiet">Base station traffic, generated for days that no method was trained on, and judged by the traffic of those days.</p>
 <noscript><p><strong>Maps and curves need JavaScript; tables and words below do not.</strong></p></noscript></header>
 <main>
-{% if words|length > 1 %}<section aria-labelledby="all"><h2 id="all">All {{ words|length }} runs</h2>
-{% for run in words %}<p class="verdict"><strong>{{ run.name }}</strong>{{ " (simulated city)" if run.simulated }}. {{ run.verdict }}</p>{% endfor %}
+{% if runs|length > 1 %}<section aria-labelledby="all"><h2 id="all">All {{ runs|length }} runs</h2>
+{% for run in runs %}<p class="verdict"><strong>{{ run.name }}</strong>{{ " (simulated city)" if run.simulated }}. {{ run.summary }}</p>{% endfor %}
 {{ scores(groups, true) }}
 <p class="quiet">Runs that differ in their seed alone share a row: mean ± standard deviation over seeds (n&nbsp;−&nbsp;1). A single seed has no deviation, and says nothing about the next.</p></section>
 <h2>One run at a time</h2><p class="chooser"><label for="chooser">Run<select id="chooser" autocomplete="off">
-{% for run in words %}<option value="{{ loop.index0 }}">{{ run.name }}</option>{% endfor %}</select></label></p>{% endif %}
-{% for run in words %}<section class="run" aria-label="{{ run.name }}"{{ " hidden" if not loop.first }}>{{ section(run, words|length == 1) }}</section>{% endfor %}
+{% for run in runs %}<option value="{{ loop.index0 }}">{{ run.name }}</option>{% endfor %}</select></label></p>{% endif %}
+{% for run in runs %}<section class="run" aria-label="{{ run.name }}"{{ " hidden" if not loop.first }}>{{ section(run, runs|length == 1) }}</section>{% endfor %}
 </main><footer><p>Made with stouter {{ version }}. Everything on this page is inside this one file; it loads nothing.</p></footer>
 <script type="application/json" id="runs">{{ data }}</script><script>{{ plotly }}</script><script>{{ script }}</script></body></html>"""
 
 SCORES = """{% macro scores(groups, named) %}<div class="scroll" tabindex="0" role="region" aria-label="Score card"><table>
 <thead><tr>{% if named %}<th scope="col">data set</th><th scope="col">seeds</th>{% endif %}<th scope="col" class="name">method</th>{% for name in metrics %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead><tbody>
 {% for group in groups %}{% for row in group.rows %}<tr>{% if named %}<th scope="row">{{ group.name }}{{ ", " ~ group.differs if group.differs }}</th><td>{{ group.seeds|join(", ") }}</td>{% endif %}
-<th scope="row">{{ row.method }}</th>{% for words, best in row.cells %}<td{{ ' class="best"'|safe if best }}>{{ words }}</td>{% endfor %}</tr>{% endfor %}{% endfor %}
+<th scope="row">{{ row.method }}</th>{% for text, best in row.cells %}<td{{ ' class="best"'|safe if best }}>{{ text }}</td>{% endfor %}</tr>{% endfor %}{% endfor %}
 </tbody></table></div>{% endmacro %}"""
 
 # %% ../../nbs/7116_page_template.ipynb #0dc7dcdb
-PIECES = """{% macro chart(run, name, title, words) %}<figure class="card"><h3>{{ title }}</h3>{% if name in run.figures %}
-<div class="chart" data-figure="{{ name }}" role="img" aria-label="{{ title }}. {{ words }}"></div><figcaption>{{ words }}</figcaption>
+PIECES = """{% macro chart(run, name, title, caption) %}<figure class="card"><h3>{{ title }}</h3>{% if name in run.figures %}
+<div class="chart" data-figure="{{ name }}" role="img" aria-label="{{ title }}. {{ caption }}"></div><figcaption>{{ caption }}</figcaption>
 {% else %}<p class="quiet">This run has too little for this figure: hours, stations, or files.</p>{% endif %}</figure>{% endmacro %}
-{% macro pairs(rows, label) %}<div class="scroll" tabindex="0" role="region" aria-label="{{ label }}"><table class="left"><tbody>
+{% macro key_value_table(rows, label) %}<div class="scroll" tabindex="0" role="region" aria-label="{{ label }}"><table class="left"><tbody>
 {% for name, value in rows %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}</tbody></table></div>{% endmacro %}
 {% macro browser(run) %}<section class="browser card" aria-label="Week browser"><h3>Week browser: {{ run.unit }}</h3><div class="controls">
 <span class="pair"><button data-move="previous" aria-label="previous station">&#9664;</button><label>Station<select data-part="station" autocomplete="off"></select></label><button data-move="next" aria-label="next station">&#9654;</button></span>
@@ -46,14 +46,14 @@ PIECES = """{% macro chart(run, name, title, words) %}<figure class="card"><h3>{
 {% if run.n_kept < run.n_stations %}To keep the page small it holds {{ run.n_kept }} of the {{ run.n_stations }} stations, evenly from the quietest to the busiest.{% endif %}</p></section>{% endmacro %}"""
 
 # %% ../../nbs/7116_page_template.ipynb #a1857119
-SECTION = """{% macro section(run, only) %}<h2>{{ run.name }}{{ " (simulated city)" if run.simulated }}</h2>{% if only %}<p class="verdict">{{ run.verdict }}</p>{% endif %}
-{{ pairs(run.facts.items(), "Data and settings") }}
+SECTION = """{% macro section(run, only) %}<h2>{{ run.name }}{{ " (simulated city)" if run.simulated }}</h2>{% if only %}<p class="verdict">{{ run.summary }}</p>{% endif %}
+{{ key_value_table(run.facts.items(), "Data and settings") }}
 <h2>Stations and their weeks</h2><div class="grid browse"><figure class="card"><h3>Map</h3>
 <div class="chart tall" data-figure="map" role="img" aria-label="Map of the stations; the list beside it chooses the same stations."></div>
 <figcaption>Base stations by mean traffic of the training days, on a logarithmic scale; grey: places of the graph without traffic here; faint: stations of zero or unknown mean. Choose one to see its weeks.</figcaption></figure>{{ browser(run) }}</div>
 <h2>Score card</h2>{{ scores([{"rows": run.rows}], false) }}
 <p class="quiet">Scaled by each station's training range; “in units” is {{ run.unit }}. Smaller is better; the 80 % band should hold 80 % of the real hours. Bold is the best of a column.
-MAE, RMSE and the JSD per day compare hour with hour, which favours a smooth average over true variety; CRPS and the pooled JSD do not.</p>
+MAE, RMSE and the paper's JSD compare hour with hour, which favours a smooth average over true variety; CRPS and the pooled JSD do not.</p>
 <h2>All stations at once</h2><div class="grid two">
 {{ chart(run, "profile", "Hour by hour", "Mean of all test periods of all stations, and the band that holds 80 % of them, real and generated; scaled by each station's training range.") }}
 {{ chart(run, "distribution", "How often each value occurs", "Share of all hours in each of 50 bins, real and every method; scaled by each station's training range.") }}</div>
@@ -61,10 +61,10 @@ MAE, RMSE and the JSD per day compare hour with hour, which favours a smooth ave
 {{ chart(run, "week", "The week", "Mean of each hour of the week, relative to the station's mean: median of the stations and the band of 80 % of them.") }}
 {{ chart(run, "autocorrelation", "Memory", "Correlation of each station's traffic with itself some hours later: median of the stations and the band of 80 % of them.") }}
 {{ chart(run, "distance", "Space", "Correlation of what two stations' mean weeks do not explain, by their distance; needs two weeks of traffic and two stations.") }}
-<div class="card"><h3>In numbers</h3>{% if run.patterns %}{{ pairs(run.patterns, "Patterns") }}<p class="quiet">All days of the run; medians over stations, unless the name says otherwise.</p>{% else %}<p class="quiet">Not computed: {{ run.no_patterns }}.</p>{% endif %}</div></div>
+<div class="card"><h3>In numbers</h3>{% if run.patterns %}{{ key_value_table(run.patterns, "Patterns") }}<p class="quiet">All days of the run; medians over stations, unless the name says otherwise.</p>{% else %}<p class="quiet">Not computed: {{ run.no_patterns }}.</p>{% endif %}</div></div>
 <h2>Training</h2><div class="grid two">{{ chart(run, "training", "Denoiser", "Loss of each update (" ~ run.n_updates ~ " in all), joined to at most 200 points; the band holds 80 % of the joined updates.") }}
 {{ chart(run, "graphs", "Graphs", "Scaled cosine error of the two graph autoencoders over their epochs.") }}</div>
-<h2>Provenance</h2>{{ pairs(run.provenance.items(), "Provenance") }}
-{% if run.inputs %}<details><summary>Input files ({{ run.inputs|length }})</summary>{{ pairs(run.inputs.items(), "Input files") }}</details>{% endif %}<details><summary>Configuration</summary>
+<h2>Provenance</h2>{{ key_value_table(run.provenance.items(), "Provenance") }}
+{% if run.inputs %}<details><summary>Input files ({{ run.inputs|length }})</summary>{{ key_value_table(run.inputs.items(), "Input files") }}</details>{% endif %}<details><summary>Configuration</summary>
 <div class="scroll" tabindex="0" role="region" aria-label="Configuration"><pre style="margin:12px">{{ run.config }}</pre></div></details>{% endmacro %}"""
 TEMPLATE = SCORES + PIECES + SECTION + FRAME
