@@ -26,7 +26,7 @@ def count_lines(path: Path) -> int:
 
 
 def write_city(n_stations: int, n_days: int) -> dict:
-    from stouter.data.city import simulate_city
+    from stouter.data.simulated_city import simulate_city
 
     with tempfile.TemporaryDirectory() as folder:
         begin, cpu = time.perf_counter(), time.process_time()
@@ -36,9 +36,9 @@ def write_city(n_stations: int, n_days: int) -> dict:
 
 def write_hours(n_stations: int, n_hours: int) -> dict:
     "The steps of `simulate_city`, with a day cut short after `n_hours`."
-    from stouter.data.city import write_day
-    from stouter.data.days import draw_day, innovation, service_levels
-    from stouter.data.plan import draw_city, make_rng, write_geojson
+    from stouter.data.simulated_city import write_day
+    from stouter.data.city_model import draw_day, innovation, service_levels
+    from stouter.data.city_model import draw_city, make_rng, write_geojson
 
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
@@ -59,8 +59,8 @@ def write_hours(n_stations: int, n_hours: int) -> dict:
 
 def smooth_growth() -> dict:
     "Seconds for one hour's maps of ten times as many cells, as a ratio."
-    from stouter.data.days import innovation
-    from stouter.data.plan import make_rng
+    from stouter.data.city_model import innovation
+    from stouter.data.city_model import make_rng
 
     def best(side: int) -> float:
         rounds = []

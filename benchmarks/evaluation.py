@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from kept import finish
-from stouter.evaluation.blocks import streaming_means
-from stouter.evaluation.marginal import pool_values
+from stouter.evaluation.streaming import streaming_means
+from stouter.evaluation.marginals import pool_values
 from stouter.evaluation.metrics import METRIC_TERMS, score
 
 

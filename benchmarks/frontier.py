@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from stouter.diffusion.reverse import SAMPLERS
-from stouter.diffusion.solvers import sample_dpmpp_2m
+from stouter.diffusion.dpm_solver import sample_dpmpp_2m
 from stouter.evaluation.metrics import crps, jsd_pooled
-from stouter.experiment.folder import write_json
-from stouter.experiment.stages import Experiment, open_run
+from stouter.pipeline.run_folder import write_json
+from stouter.pipeline.run import Experiment, open_run
 from stouter.training.batches import make_generator
 from stouter.training.generator import DiffusionGenerator
 

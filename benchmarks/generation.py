@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 from kept import finish
-from stouter.experiment.generate import BLOCK_SIZE, generate
-from stouter.experiment.stages import open_run
+from stouter.pipeline.generate import BLOCK_SIZE, generate
+from stouter.pipeline.run import open_run
 
 MONTH = 307_055  # station-days of Milan in 31 days that Table 1 counts
 

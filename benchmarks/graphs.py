@@ -24,8 +24,8 @@ from kept import finish
 
 from stouter.graphs.encoders import ENCODERS
 from stouter.graphs.graphmae import MAX_EDGES, GraphMAE, pretrain, run_epoch
-from stouter.graphs.masks import apply_mask, sample_mask
-from stouter.graphs.pieces import Subgraph
+from stouter.graphs.graphmae import apply_mask, sample_mask
+from stouter.graphs.graphmae import Subgraph
 from stouter.graphs.spatial import base_station_graph, describe_graph
 
 

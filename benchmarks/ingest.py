@@ -23,9 +23,9 @@ import pandas as pd
 from kept import finish
 
 from stouter.data.cdr import ingest_cdr
-from stouter.data.labels import SERVICES
-from stouter.data.records import zstd
-from stouter.data.scan import SQL_TYPES
+from stouter.data.traffic import SERVICES
+from stouter.data.cdr_format import zstd
+from stouter.data.cdr_format import SQL_TYPES
 
 MIDNIGHT = 1383260400000  # 2013-11-01 00:00 in Milan, ms
 GRID = pd.DataFrame({"lon": 9.19, "lat": 45.46}, index=np.arange(1, 10_001))

@@ -13,7 +13,7 @@ import pandas as pd
 import shapely
 from kept import finish
 
-from stouter.data.categories import POI_CATEGORIES
+from stouter.data.pois import POI_CATEGORIES
 from stouter.data.pois import count_pois, read_pois
 
 

@@ -10,11 +10,11 @@ import time
 
 import numpy as np
 from kept import finish
-from stouter.evaluation.memory import memorization_metrics
+from stouter.evaluation.memorization import memorization_metrics
 from stouter.evaluation.realism import RealismEvaluator, split_into_days, realism_metrics
-from stouter.evaluation.rhythm import temporal_metrics
-from stouter.evaluation.space import spatial_metrics
-from stouter.evaluation.two_samples import two_sample_metrics
+from stouter.evaluation.temporal import temporal_metrics
+from stouter.evaluation.spatial import spatial_metrics
+from stouter.evaluation.two_sample_tests import two_sample_metrics
 
 
 def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:

@@ -14,13 +14,13 @@ import torch
 import yaml
 from stouter.config import ExperimentConfig
 from stouter.config_file import set_by_path
-from stouter.data.samples import TrafficDataset
+from stouter.data.dataset import TrafficDataset
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.metrics import crps, jsd_pooled
-from stouter.experiment.folder import write_json
-from stouter.experiment.machine import isolated_seed
-from stouter.experiment.methods import build_method
-from stouter.experiment.stages import Experiment, open_run
+from stouter.pipeline.run_folder import write_json
+from stouter.pipeline.run_folder import isolated_seed
+from stouter.pipeline.methods import build_method
+from stouter.pipeline.run import Experiment, open_run
 from stouter.training.batches import make_generator
 from stouter.training.state import TrainingArguments
 

@@ -21,7 +21,7 @@ from kept import finish
 
 from stouter.data.coverage import TABLE_1
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
-from stouter.data.windows import day_offsets, map_volume, gather_windows
+from windows import day_offsets, map_volume, gather_windows
 
 
 def seconds(work, times, before=lambda: None):

@@ -12,12 +12,12 @@ import time
 
 import torch
 from kept import finish
-from stouter.data.samples import Condition, TrafficDataset
+from stouter.data.dataset import Condition, TrafficDataset
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import linear_schedule
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.training.batches import make_generator
-from stouter.training.loop import SingleProcess, DiffusionTask
+from stouter.training.trainer import SingleProcess, DiffusionTask
 from stouter.training.state import TrainingArguments, TrainState
 
 

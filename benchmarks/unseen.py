@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from stouter.config import DataConfig
 from stouter.evaluation.metrics import score
-from stouter.experiment.folder import write_json
-from stouter.experiment.stages import Experiment, open_run
+from stouter.pipeline.run_folder import write_json
+from stouter.pipeline.run import Experiment, open_run
 
 METRICS = ("crps", "energy_score", "jsd_pooled", "coverage_80")
 

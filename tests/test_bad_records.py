@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stouter.data.cdr import find_cdr_files, ingest_cdr
-from stouter.data.records import zstd
+from stouter.data.cdr_format import zstd
 from stouter.files import InputError
 
 MIDNIGHT, SLOT = 1383260400000, 600_000  # 2013-11-01 00:00 in Milan, ten minutes

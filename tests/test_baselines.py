@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from stouter.baselines.tcn_gan import TCNGAN
 from stouter.baselines.vae import VAE
-from stouter.data.samples import Condition, TrafficDataset
+from stouter.data.dataset import Condition, TrafficDataset
 from stouter.files import InputError
 from stouter.training.batches import make_generator
 from stouter.training.state import COLUMNS, TrainingArguments, read_checkpoint

@@ -7,10 +7,10 @@ import pytest
 from conftest import SHARED, needs_data
 
 from stouter.data.cdr import ingest_cdr
-from stouter.data.city import row_records, simulate_city
-from stouter.data.days import draw_day, innovation, effective_weekday, service_levels
-from stouter.data.lags import autocorrelation
-from stouter.data.plan import draw_city, make_rng
+from stouter.data.simulated_city import row_records, simulate_city
+from stouter.data.city_model import draw_day, innovation, effective_weekday, service_levels
+from stouter.data.autocorrelation import autocorrelation
+from stouter.data.city_model import draw_city, make_rng
 from stouter.data.pois import count_pois, read_grid, read_pois
 from stouter.patterns import describe_patterns, hour_of_week_cv, weekend_ratio
 

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 from conftest import COMMAND, ROOT, SHARED, needs_data, stouter
 from stouter.config_file import load_config
-from stouter.data.blocks import distance_to_nearest_km
-from stouter.experiment.generate import station_rows
-from stouter.experiment.stages import open_run, run
-from stouter.page.document import write_page
+from stouter.data.splits import distance_to_nearest_km
+from stouter.pipeline.generate import station_rows
+from stouter.pipeline.run import open_run, run
+from stouter.html_report.page import write_page
 
 
 def test_run_makes_everything_it_promises(tiny_run):

@@ -8,7 +8,7 @@ from stouter.config_file import RENAMED_KEYS, RENAMED_VALUES, load_config
 from stouter.denoisers.fusion import FUSIONS
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.diffusion.reverse import SAMPLERS
-from stouter.experiment.sources import SOURCES
+from stouter.pipeline.sources import SOURCES
 from stouter.graphs.encoders import ENCODERS
 from stouter.files import InputError
 

@@ -2,7 +2,7 @@
 import pytest
 import torch
 from stouter.baselines.reference import EMBEDDING_BASELINES, CALENDAR_BASELINES
-from stouter.data.samples import Condition, TrafficDataset
+from stouter.data.dataset import Condition, TrafficDataset
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import SCHEDULES, linear_schedule

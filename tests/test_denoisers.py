@@ -7,7 +7,7 @@ from stouter.denoisers.attention import LinearAttention, MultiHeadAttention
 from stouter.denoisers.diffwave import DILATION_CYCLES, DiffWave
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.guidance import classifier_free_guidance, drop_condition
-from stouter.denoisers.hours import Upsample, ChannelsLastConv1d
+from stouter.denoisers.layers import Upsample, ChannelsLastConv1d
 from stouter.denoisers.stffm import STFFM, TimestepEmbedding
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import linear_schedule

@@ -6,7 +6,7 @@ import torch
 from stouter.diffusion.forward import SCHEDULES, NoiseSchedule, linear_schedule, q_sample, respace
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.diffusion.reverse import SAMPLERS, ddim_step, ddpm_step, q_posterior
-from stouter.diffusion.solvers import sample_dpmpp_2m
+from stouter.diffusion.dpm_solver import sample_dpmpp_2m
 from stouter.training.batches import make_generator
 from torch.testing import assert_close
 

@@ -14,12 +14,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from conftest import ROOT, SHARED, needs_data
 
-from stouter.commands.download import download as command
+from stouter.commands.data import download as command
 from stouter.data import download as module
 from stouter.data import download_plan
-from stouter.data.dataverse import COLLECTIONS, RetryPolicy, read_collection
+from stouter.data.download import COLLECTIONS, RetryPolicy, read_collection
 from stouter.data.download import download
-from stouter.data.download_plan import plan_download
+from stouter.data.download import plan_download
 from stouter.files import InputError
 
 QUICK = RetryPolicy(tries=3, backoff=0.01, timeout=5, max_backoff=5)
@@ -325,7 +325,7 @@ def size_of(path):
         return 0
 
 
-CHILD = "import sys; from stouter.commands.download import download; download('milan', out=__import__('pathlib').Path(sys.argv[1]), base=sys.argv[2], workers=2)"
+CHILD = "import sys; from stouter.commands.data import download; download('milan', out=__import__('pathlib').Path(sys.argv[1]), base=sys.argv[2], workers=2)"
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])

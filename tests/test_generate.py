@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import stouter
-from stouter.experiment.generate import generate
-from stouter.experiment.parts import parts_folder
-from stouter.experiment.stages import open_run
+from stouter.pipeline.generate import generate
+from stouter.pipeline.generate import parts_folder
+from stouter.pipeline.run import open_run
 from stouter.files import InputError
 
 FIRST, LAST = pd.Timestamp("2014-02-01"), pd.Timestamp("2014-04-30")  # 89 days; on one of them the clocks change
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["stouter.experiment.generate", "h5netcdf", "pytest"])  # each job is a fork of a process that has imported these
+CONTEXT.set_forkserver_preload(["stouter.pipeline.generate", "h5netcdf", "pytest"])  # each job is a fork of a process that has imported these
 
 
 def make(run, out, last=LAST, n_samples=6, **others):
@@ -84,7 +84,7 @@ def test_a_kill_while_joining_or_tidying_up(tiny_run, tmp_path, undisturbed, mon
     for step in ("os.replace", "shutil.rmtree"):
         module, name = step.split(".")
         with monkeypatch.context() as m:
-            m.setattr(f"stouter.experiment.parts.{module}", SimpleNamespace(**{name: stop}))
+            m.setattr(f"stouter.pipeline.generate.{module}", SimpleNamespace(**{name: stop}))
             with pytest.raises(Stopped):
                 make(tiny_run[0], out)
         assert out.exists() is (step == "shutil.rmtree") and len(parts_of(out)) == 26
@@ -111,7 +111,7 @@ def test_half_the_bits_resume_to_the_same_bytes_and_stay_near(tiny_run, tmp_path
     for name, folder in {"single": tiny_run[0], "half": run}.items():
         make(folder, tables[name], FIRST + pd.Timedelta(days=9))
     with monkeypatch.context() as m, pytest.raises(Stopped):
-        m.setattr("stouter.experiment.generate.merge_parts", stop)
+        m.setattr("stouter.pipeline.generate.merge_parts", stop)
         make(run, tables["resumed"], FIRST + pd.Timedelta(days=9))
     for name in parts_of(tables["resumed"])[1::2]:
         (parts_folder(tables["resumed"]) / name).unlink()

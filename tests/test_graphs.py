@@ -8,10 +8,10 @@ from conftest import SHARED, needs_data
 from stouter.data.pois import read_counts, read_grid
 from stouter.graphs.encoders import ENCODERS
 from stouter.graphs.graphmae import embed_nodes, pretrain
-from stouter.graphs.masks import apply_mask, sample_mask
-from stouter.graphs.pieces import Subgraph
+from stouter.graphs.graphmae import apply_mask, sample_mask
+from stouter.graphs.graphmae import Subgraph
 from stouter.graphs.spatial import STATION_FEATURES, CountFeatures, LogCountFeatures, base_station_graph, describe_graph, radius_graph
-from stouter.graphs.store import load_or_pretrain
+from stouter.graphs.embeddings import load_or_pretrain
 from stouter.graphs.temporal import EDGE_TYPES, TEMPORAL_FEATURES, temporal_graph
 
 PYG_ENCODERS = {"gin": pyg.GIN, "gcn": pyg.GCN, "gat": pyg.GAT, "sage": pyg.GraphSAGE}

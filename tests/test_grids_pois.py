@@ -8,8 +8,8 @@ import shapefile
 import shapely
 from conftest import SHARED, needs_data
 
-from stouter.data.categories import CATEGORIES, POI_CATEGORIES, read_categories
-from stouter.data.grids import read_station_geometry, read_grid
+from stouter.data.pois import CATEGORIES, POI_CATEGORIES, read_categories
+from stouter.data.stations import read_station_geometry, read_grid
 from stouter.data.pois import POI_READERS, count_pois, read_counts, read_pois
 from stouter.data.stations import ASSIGNMENTS, read_stations
 from stouter.files import InputError

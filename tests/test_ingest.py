@@ -14,8 +14,8 @@ import pytest
 from conftest import SHARED, needs_data
 
 from stouter.data.cdr import find_cdr_files, ingest_cdr
-from stouter.data.labels import SERVICES
-from stouter.data.records import zstd
+from stouter.data.traffic import SERVICES
+from stouter.data.cdr_format import zstd
 from stouter.data.traffic import open_traffic
 from stouter.files import InputError
 

@@ -9,12 +9,12 @@ import pytest
 import scoringrules
 from conftest import ROOT, SHARED, needs_data
 from scipy.stats import norm, wasserstein_distance
-from stouter.evaluation.blocks import iter_batches
+from stouter.evaluation.streaming import iter_batches
 from stouter.evaluation.calibration import max_coverage, interval_coverage, interval_width, distance_from_uniform, pit_error, pit_histogram
-from stouter.evaluation.marginal import jsd_pooled, quantile_error, wasserstein
+from stouter.evaluation.marginals import jsd_pooled, quantile_error, wasserstein
 from stouter.evaluation.metrics import COVERAGE_LEVELS, METRIC_GOALS, METRICS, PAIRED_METRICS, metric_goals, score
 from stouter.evaluation.proper_scores import crps, energy_score, variogram_score
-from stouter.evaluation.real_against_real import REAL_OTHER_DAY, REAL_SAME_DAY, real_baseline_rows, sample_replacement_days
+from stouter.evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY, real_baseline_rows, sample_replacement_days
 from stouter.evaluation.score_card import difference, score_card, tidy_scores, to_markdown, to_tidy
 
 OF_THE_BAND = {*COVERAGE_LEVELS, "interval_width_80"}

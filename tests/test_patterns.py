@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from conftest import SHARED, needs_data
 
-from stouter.data.lags import autocorrelation
+from stouter.data.autocorrelation import autocorrelation
 from stouter.patterns import (correlation_by_distance, describe_patterns, explained_variance, plot_autocorrelation, plot_hour_of_week_range, plot_daily_means, plot_weeks, log_seasonal_residuals,
                               hour_of_week_cv, tail_index, weekend_ratio, weekly_profile)
 

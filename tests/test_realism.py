@@ -7,12 +7,12 @@ from esda.moran import Moran
 from libpysal.weights import KNN, WSP
 from scipy.stats import pearsonr
 from stouter.data.stations import to_ecef
-from stouter.evaluation.forecast import WindowDataset, case_study, forecast_errors, seasonal_naive, train_forecaster
-from stouter.evaluation.memory import memorization_metrics
+from stouter.evaluation.forecasting import WindowDataset, case_study, forecast_errors, seasonal_naive, train_forecaster
+from stouter.evaluation.memorization import memorization_metrics
 from stouter.evaluation.realism import REALISM_GOALS, RealismEvaluator, realism_metrics
-from stouter.evaluation.rhythm import temporal_metrics
-from stouter.evaluation.space import correlogram, distance_bins, morans_i, knn_weights, spatial_metrics
-from stouter.evaluation.two_samples import two_sample_metrics
+from stouter.evaluation.temporal import temporal_metrics
+from stouter.evaluation.spatial import correlogram, distance_bins, morans_i, knn_weights, spatial_metrics
+from stouter.evaluation.two_sample_tests import two_sample_metrics
 
 N, D = 40, 14
 CLOCK = np.arange(D * 24).reshape(D, 24) % 168

@@ -10,7 +10,7 @@ import pytest
 import torch
 from stouter.files import InputError
 from stouter.training.batches import batch_index, sample_timesteps_and_noise
-from stouter.training.loop import launch
+from stouter.training.trainer import launch
 from stouter.training.state import COLUMNS, TrainingArguments, read_checkpoint
 from training_jobs import TRAINING_ARGS, train_and_keep, train_distributed, train_small
 
@@ -36,7 +36,7 @@ def test_the_history_says_everything(undisturbed):
 def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
     "A server process has imported everything; each training is a fork of it, killed at a random moment: some while it loads, most while it trains."
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stouter.training.loop", "stouter.denoisers.stunet", "torch._dynamo"])  # the optimiser imports the last one
+    context.set_forkserver_preload(["stouter.training.trainer", "stouter.denoisers.stunet", "torch._dynamo"])  # the optimiser imports the last one
     chance, kills, reached = random.Random(0), 0, []
     while kills < 20:
         before = birth(tmp_path / "training_log.jsonl")
@@ -65,7 +65,7 @@ def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
 def test_tensorboard_shows_every_update_once_after_kills(tmp_path, undisturbed):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed")
     context, training_args = multiprocessing.get_context("forkserver"), replace(TRAINING_ARGS, tensorboard=True)
-    context.set_forkserver_preload(["stouter.training.loop", "stouter.denoisers.stunet", "torch._dynamo", "torch.utils.tensorboard"])
+    context.set_forkserver_preload(["stouter.training.trainer", "stouter.denoisers.stunet", "torch._dynamo", "torch.utils.tensorboard"])
     for moment in (3, 18, 41, None):                                 # before the first checkpoint, between two, late
         before = birth(tmp_path / "training_log.jsonl")
         process = context.Process(target=train_and_keep, args=(tmp_path, training_args))
@@ -148,7 +148,7 @@ def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(tmp_path, monke
         t, eps = real(shape, n_steps, seed, update)
         return t, eps * float("nan") if update == 9 else eps
 
-    monkeypatch.setattr("stouter.training.loop.sample_timesteps_and_noise", poisoned)
+    monkeypatch.setattr("stouter.training.trainer.sample_timesteps_and_noise", poisoned)
     with pytest.raises(FloatingPointError, match=r"loss is nan at update 9, learning rate 0\.00\d+; .*last good checkpoint: .*checkpoint.pt"):
         train_small(tmp_path / "checkpoint.pt")
     stored = read_checkpoint(tmp_path / "checkpoint.pt")

@@ -1,11 +1,11 @@
 "Small trainings that tests start in processes of their own."
 import torch
-from stouter.data.samples import Condition, TrafficDataset
+from stouter.data.dataset import Condition, TrafficDataset
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import linear_schedule
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.training.batches import make_generator
-from stouter.training.loop import fit
+from stouter.training.trainer import fit
 from stouter.training.state import TrainingArguments
 
 TRAINING_ARGS = TrainingArguments(n_updates=60, batch_size=16, checkpoint_every=4, validate_every=6, patience=0, weekday_randomization=0.5)
