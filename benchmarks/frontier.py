@@ -20,7 +20,7 @@ import torch
 from stouter.diffusion.reverse import SAMPLERS
 from stouter.diffusion.dpm_solver import sample_dpmpp_2m
 from stouter.evaluation.metrics import crps, jsd_pooled
-from stouter.pipeline.run_folder import write_json
+from stouter.files import write_json
 from stouter.pipeline.run import Experiment, open_run
 from stouter.training.batches import make_generator
 from stouter.training.generator import DiffusionGenerator

@@ -17,7 +17,7 @@ from stouter.config_file import set_by_path
 from stouter.data.dataset import TrafficDataset
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.metrics import crps, jsd_pooled
-from stouter.pipeline.run_folder import write_json
+from stouter.files import write_json
 from stouter.pipeline.run_folder import isolated_seed
 from stouter.pipeline.methods import build_method
 from stouter.pipeline.run import Experiment, open_run

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from stouter.config import DataConfig
 from stouter.evaluation.metrics import score
-from stouter.pipeline.run_folder import write_json
+from stouter.files import write_json
 from stouter.pipeline.run import Experiment, open_run
 
 METRICS = ("crps", "energy_score", "jsd_pooled", "coverage_80")

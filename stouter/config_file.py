@@ -14,13 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
+import stouter
 from .config import ExperimentConfig
 from .files import InputError
 
 # %% ../nbs/00_core/02_config_file.ipynb #0630a836
 def experiments_folder() -> Path:
     "Folder of the notebooks that papermill runs and of their YAML files, in an installed package or a checkout."
-    package = Path(__file__).parent if "__file__" in globals() else Path("../stouter").resolve()
+    package = Path(stouter.__file__).parent
     installed = package / "experiments"
     return installed if installed.exists() else package.parent / "nbs" / "experiments"
 

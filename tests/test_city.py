@@ -11,7 +11,8 @@ from stouter.data.simulated_city import row_records, simulate_city
 from stouter.data.city_model import draw_day, innovation, effective_weekday, service_levels
 from stouter.data.autocorrelation import autocorrelation
 from stouter.data.city_model import draw_city, make_rng
-from stouter.data.pois import count_pois, read_grid, read_pois
+from stouter.data.pois import count_pois, read_pois
+from stouter.data.stations import read_grid
 from stouter.patterns import describe_patterns, hour_of_week_cv, weekend_ratio
 
 

@@ -16,7 +16,6 @@ from conftest import ROOT, SHARED, needs_data
 
 from stouter.commands.data import download as command
 from stouter.data import download as module
-from stouter.data import download_plan
 from stouter.data.download import COLLECTIONS, RetryPolicy, read_collection
 from stouter.data.download import download
 from stouter.data.download import plan_download
@@ -280,7 +279,7 @@ def test_several_at_a_time(publisher, tmp_path):
 
 
 def test_too_small_a_disk_is_seen_before(publisher, tmp_path, monkeypatch):
-    monkeypatch.setattr(download_plan.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 700_000})())
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 700_000})())
     with pytest.raises(InputError, match="raw: 800.0 kB to fetch, 700.0 kB free; choose fewer days"):
         fetch(publisher, tmp_path / "raw")
     assert publisher.log == [("description", 0)] and not (tmp_path / "raw").exists()

@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch_geometric.nn as pyg
 from conftest import SHARED, needs_data
-from stouter.data.pois import read_counts, read_grid
+from stouter.data.pois import read_counts
+from stouter.data.stations import read_grid
 from stouter.graphs.encoders import ENCODERS
 from stouter.graphs.graphmae import embed_nodes, pretrain
 from stouter.graphs.graphmae import apply_mask, sample_mask

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from conftest import COMMAND, ROOT, stouter
 from stouter.pipeline.studies import load_study, expand_study
-from stouter.pipeline.studies import run_status
+from stouter.pipeline.sweep import run_status
 
 SMALL = ["-p", "train.n_updates", "3", "-p", "graph.n_epochs", "2"]
 STUDIES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from stouter.pipeline.studies import load_study, expand_study
-from stouter.pipeline.studies import settings_table, collect_metrics, finished_trials
+from stouter.pipeline.sweep import settings_table, collect_metrics, finished_trials
 
 RESULTS = Path(__file__).parents[1] / "nbs/results"
 

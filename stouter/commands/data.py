@@ -15,12 +15,13 @@ from typing import Annotated
 from tqdm import tqdm
 from ..config import CDRSource
 from ..data.download import COLLECTIONS, download as fetch, HARVARD, plan_download, read_collection
-from ..data.pois import count_pois, read_counts, read_pois, read_station_geometry
+from ..data.pois import count_pois, read_counts, read_pois
+from ..data.stations import read_station_geometry
 from ..data.simulated_city import simulate_city
 from ..data.stations import read_dataframe
 from ..data.traffic import check_timezone, save_traffic
 from ..files import InputError
-from ..pipeline.run_folder import write_json
+from ..files import write_json
 from ..pipeline.sources import read_records
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #f5f2dcbf

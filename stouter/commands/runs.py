@@ -16,7 +16,8 @@ from tqdm import tqdm
 from .data import check_suffix, parse_day
 from ..config_file import experiments_folder, load_config, parse_yaml
 from ..files import atomic_write, InputError
-from ..pipeline.run_folder import lock_run, write_json
+from ..pipeline.run_folder import lock_run
+from ..files import write_json
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #2057e3a1
 def parse_overrides(
@@ -219,7 +220,7 @@ def status(
         raise InputError(f"{root}: no run below this folder; make one with: stouter run or stouter sweep")
     import pandas as pd
 
-    from stouter.pipeline.studies import run_status
+    from stouter.pipeline.sweep import run_status
 
     table = pd.DataFrame([run_status(folder) for folder in folders], index=[str(folder.relative_to(root)) for folder in folders])
     typer.echo(table.assign(of=table["of"].astype("Int64")).to_string())

@@ -27,7 +27,8 @@ from functools import cached_property
 from ..data.traffic import hour_of_week, Traffic
 from ..files import atomic_write, InputError
 from .run import Experiment
-from .run_folder import describe_difference, lock_folder, write_json
+from .run_folder import describe_difference, lock_folder
+from ..files import write_json
 from ..training.batches import make_generator
 from ..training.state import reraise_io_errors
 

@@ -20,7 +20,8 @@ from ..evaluation.score_card import tidy_scores
 from ..files import atomic_write, InputError
 from .evaluate import Guessed, judge
 from .methods import NAMES
-from .run_folder import hash_files, lock_run, provenance, read_manifest, write_json
+from .run_folder import hash_files, lock_run, provenance, read_manifest
+from ..files import write_json
 from .sources import input_files
 from ..training.batches import make_generator
 

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['NON_RESULT_FIELDS', 'PACKAGES', 'flatten', 'describe_difference', 'read_manifest', 'lock_folder', 'try_lock',
-           'lock_run', 'write_json', 'code_version', 'hash_files', 'provenance', 'default_device', 'isolated_seed',
-           'load_tensors']
+           'lock_run', 'code_version', 'hash_files', 'provenance', 'default_device', 'isolated_seed', 'load_tensors']
 
 # %% ../../nbs/08_pipeline/01_run_folder.ipynb #11b6df33
 import fcntl
@@ -29,7 +28,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 from ..config import ExperimentConfig
-from ..files import atomic_write, file_digest, InputError
+from ..files import atomic_write, file_digest, InputError, write_json
 from ..training.batches import fold_seed, make_generator
 
 # %% ../../nbs/08_pipeline/01_run_folder.ipynb #7b9cd247
@@ -122,15 +121,6 @@ def lock_run(
     if difference := describe_difference(stored, requested):
         raise InputError(f"{folder} holds another run ({difference}); choose another --out or delete the folder")
     return lock
-
-# %% ../../nbs/08_pipeline/01_run_folder.ipynb #09804835
-def write_json(
-    path: Path,  # final name
-    content: dict,  # JSON types
-) -> None:
-    "Write a dictionary as JSON, whole or not at all; the same content gives the same bytes."
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(content, indent=1) + "\n")
 
 # %% ../../nbs/08_pipeline/01_run_folder.ipynb #bcdd60b8
 def code_version(

@@ -17,11 +17,13 @@ from ..config import ArraySource, CDRSource, NetCDFSource, PatchesSource, Simula
 from ..data.cdr import find_cdr_files, ingest_cdr, IngestReport
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
-from ..data.pois import count_pois, read_categories, read_counts, read_pois, read_station_geometry
+from ..data.pois import count_pois, read_categories, read_counts, read_pois
+from ..data.stations import read_station_geometry
 from ..data.simulated_city import simulate_city
 from ..data.traffic import open_traffic, Traffic
 from ..files import atomic_write, InputError
-from .run_folder import lock_folder, write_json
+from .run_folder import lock_folder
+from ..files import write_json
 
 # %% ../../nbs/08_pipeline/02_sources.ipynb #f747d449
 def find_records(

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 from pathlib import Path
 from zipfile import BadZipFile
-from ..data.pois import read_station_geometry
+from ..data.stations import read_station_geometry
 from ..data.stations import to_ecef
 from ..data.traffic import open_traffic
 from ..files import InputError
