@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
-NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb))
+NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
 .PHONY: demo test nbs py docs lab readme results clean

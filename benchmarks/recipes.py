@@ -18,7 +18,7 @@ from stouter.data.dataset import TrafficDataset
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.metrics import crps, jsd_pooled
 from stouter.files import write_json
-from stouter.pipeline.run_folder import isolated_seed
+from stouter.pipeline.provenance import isolated_seed
 from stouter.pipeline.methods import build_method
 from stouter.pipeline.run import Experiment, open_run
 from stouter.training.batches import make_generator

@@ -10,9 +10,9 @@ FLOORS = [
     {"config_file", "patterns", "graphs", "diffusion", "denoisers", "evaluation"},
     {"training"},
     {"baselines"},
-    {"experiment"},
-    {"report", "report_card", "comparison"},
-    {"page"},
+    {"pipeline"},
+    {"plots"},
+    {"html_report"},
     {"commands"},
     {"cli"},
 ]
@@ -47,16 +47,16 @@ def test_imports_point_down(path):
 
 @pytest.mark.parametrize("source, rooms", [
     ("from stouter.cli import main", {"cli"}),
-    ("import stouter.plots as r", {"report"}),
+    ("import stouter.plots as r", {"plots"}),
     ("from stouter import cli", {"cli"}),
     ("from ..training import fit", {"training"}),
-    ("def f():\n    from stouter.pipeline.run import run", {"experiment"}),
+    ("def f():\n    from stouter.pipeline.run import run", {"pipeline"}),
 ])
 def test_the_check_sees_every_form_of_import(source, rooms):
     assert rooms_imported_by(source, ("stouter", "data")) == rooms
 
 
-READERS = {"config_file", "experiment", "commands", "cli"}
+READERS = {"config_file", "pipeline", "commands", "cli"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -66,8 +66,8 @@ def test_only_the_wiring_knows_a_configuration(path):
     assert not read or inside[0] in READERS, f"{inside[0]} reads a configuration: pass it arguments"
 
 
-def test_everything_below_samples_does_without_torch():
+def test_everything_below_the_dataset_does_without_torch():
     for path in MODULES:
         room = path.relative_to(PACKAGE).with_suffix("").parts
-        if room[0] in {"files", "style", "config", "config_file", "data"} and room != ("data", "samples"):
+        if room[0] in {"files", "style", "config", "config_file", "data"} and room != ("data", "dataset"):
             assert "import torch" not in path.read_text(), path.name

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT
 
 NBS = sorted(p for p in (ROOT / "nbs").rglob("[!_.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-LITERATE = [p for p in NBS if p.parent.name == "nbs"]
+LITERATE = [p for p in NBS if p.parent.name[:1].isdigit() or p.name == "index.ipynb" or p.parent.name == "findings"]
 TEMPLATES = [p for p in NBS if p.parent.name == "experiments"]
 
 
@@ -28,11 +28,13 @@ def lines_of(source):
     return [line for line in source.splitlines() if line.strip() and not line.startswith("#|")]
 
 
-@pytest.mark.parametrize("path", NBS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", NBS, ids=lambda p: f"{p.parent.name}/{p.stem}")
 class TestEveryNotebook:
-    def test_opens_with_title_and_claim(self, path):
-        title, claim = cells(path, "markdown")[0].split("\n\n")[:2]
-        assert title.startswith("# ") and claim.startswith("> "), f"{path.name}: start with '# Title' then '> claim'"
+    def test_opens_with_title_and_sentence(self, path):
+        "The site drops whatever else stands in the first cell."
+        parts = cells(path, "markdown")[0].strip().split("\n\n")
+        assert len(parts) == 2, f"{path.name}: title and sentence alone in the first cell"
+        assert parts[0].startswith("# ") and parts[1].startswith("> "), f"{path.name}: start with '# Title' then '> sentence'"
 
     def test_valid_and_python3(self, path):
         notebook = nbformat.read(path, as_version=4)
@@ -44,7 +46,7 @@ class TestEveryNotebook:
             assert not re.search(r"import \*|\.cuda\(|['\"]cuda:", source), f"{path.name}: {source[:80]}"
 
 
-@pytest.mark.parametrize("path", LITERATE, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", LITERATE, ids=lambda p: f"{p.parent.name}/{p.stem}")
 class TestLiterateNotebook:
     def test_export_cells_are_short(self, path):
         for source in exported(path):
@@ -79,7 +81,7 @@ class TestLiterateNotebook:
         assert not re.search(r"/(home|root|work|Users)/\w+", path.read_text()), "an absolute path of a machine"
 
 
-@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 class TestTemplate:
     def test_one_parameters_cell(self, path):
         tagged = [c for c in json.loads(path.read_text())["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
@@ -122,7 +124,18 @@ def test_notebooks_are_clean(fresh_copy):
 def test_the_site_lists_every_notebook():
     contents = yaml.safe_load((ROOT / "_quarto.yml").read_text())["website"]["sidebar"]["contents"]
     listed = [name for part in contents for name in (part["contents"] if isinstance(part, dict) else [part])]
-    assert sorted(listed) == sorted(p.name for p in LITERATE)
+    assert sorted(listed) == sorted(str(p.relative_to(ROOT / "nbs")) for p in LITERATE)
+
+
+def links_of(path):
+    text = "\n".join(cells(path, "markdown"))
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?:|#", target)]
+
+
+@pytest.mark.parametrize("path", NBS, ids=lambda p: p.stem)
+def test_links_lead_to_files(path):
+    for target in links_of(path):
+        assert (path.parent / target.partition("#")[0]).exists(), f"{path.name}: no {target}"
 
 
 def test_readme_is_made_from_the_index():

@@ -18,7 +18,7 @@ import numpy as np
 from pathlib import Path
 from collections.abc import Iterator
 from osmium.filter import KeyFilter
-from .stations import ASSIGNMENTS, ID_COLUMNS, parse_geometry, read_dataframe, read_features, read_grid, read_positions, read_station_geometry, row_location
+from .stations import ASSIGNMENTS, ID_COLUMNS, parse_geometry, read_dataframe, read_features, read_positions, row_location
 from ..files import InputError
 
 # %% ../../nbs/01_data/06_pois.ipynb #bb4cb7cb
