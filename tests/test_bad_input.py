@@ -32,7 +32,7 @@ def config(folder, city, **source):
     "A small configuration on the records of the city, with parts of its source replaced."
     source = {"kind": "cdr", "records": str(city / "records"), "grid": str(city / "grid.geojson"), **source}
     tree = {"name": "bad", "data": {"source": source, "n_test_periods": 1}, "graph": {"n_epochs": 2}, "train": {"n_updates": 2, "batch_size": 4},
-            "diffusion": {"n_steps": 5, "n_sampling_steps": 2}, "denoiser": {"width": 4, "multipliers": [1]}, "evaluation": {"n_samples": 2}}
+            "diffusion": {"n_steps": 5, "n_sampling_steps": 2}, "denoiser": {"base_channels": 4, "channel_multipliers": [1]}, "evaluation": {"n_samples": 2}}
     path = folder / "bad.yaml"
     path.write_text(json.dumps(tree))                # JSON is YAML
     return path
