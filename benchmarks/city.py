@@ -5,6 +5,7 @@ which is what memory depends on: `--hours 24` writes the whole day (100,000 stat
 
     OMP_NUM_THREADS=1 python benchmarks/city.py [--large 100000] [--hours 2] [--json | --write]
 """
+
 import argparse
 import json
 import resource
@@ -31,14 +32,17 @@ def write_city(n_stations: int, n_days: int) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         begin, cpu = time.perf_counter(), time.process_time()
         city = simulate_city(Path(folder), n_stations, n_days)
-        return {"seconds": time.perf_counter() - begin, "cpu_seconds": time.process_time() - cpu, "rows": sum(map(count_lines, city.records))}
+        return {
+            "seconds": time.perf_counter() - begin,
+            "cpu_seconds": time.process_time() - cpu,
+            "rows": sum(map(count_lines, city.records)),
+        }
 
 
 def write_hours(n_stations: int, n_hours: int) -> dict:
     "The steps of `simulate_city`, with a day cut short after `n_hours`."
+    from stouter.data.city_model import draw_city, draw_day, innovation, make_rng, service_levels, write_geojson
     from stouter.data.simulated_city import write_day
-    from stouter.data.city_model import draw_day, innovation, service_levels
-    from stouter.data.city_model import draw_city, make_rng, write_geojson
 
     with tempfile.TemporaryDirectory() as folder:
         begin = time.perf_counter()
@@ -49,18 +53,29 @@ def write_hours(n_stations: int, n_hours: int) -> dict:
         midnight = pd.Timestamp("2013-11-04", tz="Europe/Rome")
         day, _ = draw_day(model, innovation(model.shape, make_rng(0, 1))[:, :n_stations], midnight, make_rng(0, 2, 0))
         drawn = time.perf_counter() - begin - mapped
-        slots = slice(6 * 8, 6 * (8 + n_hours))                          # from eight in the morning
-        day = replace(day, epoch=day.epoch[slots], clock=day.clock[slots], activity=day.activity[:, slots], residual=day.residual[8:8 + n_hours])
+        slots = slice(6 * 8, 6 * (8 + n_hours))  # from eight in the morning
+        day = replace(
+            day,
+            epoch=day.epoch[slots],
+            clock=day.clock[slots],
+            activity=day.activity[:, slots],
+            residual=day.residual[8 : 8 + n_hours],
+        )
         written, cpu = time.perf_counter(), time.process_time()
         write_day(model, levels, day, (0, 3, 0), Path(folder) / "day.txt")
         seconds, cpu = time.perf_counter() - written, time.process_time() - cpu
-        return {"map_seconds": mapped, "draw_seconds": drawn, "seconds": seconds, "cpu_seconds": cpu, "rows": count_lines(Path(folder) / "day.txt")}
+        return {
+            "map_seconds": mapped,
+            "draw_seconds": drawn,
+            "seconds": seconds,
+            "cpu_seconds": cpu,
+            "rows": count_lines(Path(folder) / "day.txt"),
+        }
 
 
 def smooth_growth() -> dict:
     "Seconds for one hour's maps of ten times as many cells, as a ratio."
-    from stouter.data.city_model import innovation
-    from stouter.data.city_model import make_rng
+    from stouter.data.city_model import innovation, make_rng
 
     def best(side: int) -> float:
         rounds = []
@@ -78,7 +93,9 @@ CASES = {"city": write_city, "hours": write_hours}
 
 def fresh_process(kind: str, *numbers: int) -> dict:
     "Run one case in a fresh process."
-    done = subprocess.run([sys.executable, __file__, "--case", kind, *map(str, numbers)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--case", kind, *map(str, numbers)], capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -89,8 +106,12 @@ def measure(chosen: argparse.Namespace) -> dict:
         result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(result))
         sys.exit()
-    cases = {"100 stations, 28 days": ("city", 100, 28), "100 stations, 84 days": ("city", 100, 84), "10,000 stations, 1 day": ("city", 10_000, 1),
-             f"{chosen.large:,} stations, {chosen.hours} h": ("hours", chosen.large, chosen.hours)}
+    cases = {
+        "100 stations, 28 days": ("city", 100, 28),
+        "100 stations, 84 days": ("city", 100, 84),
+        "10,000 stations, 1 day": ("city", 10_000, 1),
+        f"{chosen.large:,} stations, {chosen.hours} h": ("hours", chosen.large, chosen.hours),
+    }
     table = {name: fresh_process(*case) for name, case in cases.items()}
     for row in table.values():
         row["rows_per_second"] = row["rows"] / row["seconds"]

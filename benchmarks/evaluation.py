@@ -6,6 +6,7 @@ The samples are a memory map of single precision in a temporary folder, made bat
 default, half a gigabyte. `seconds` is one call of `score`, `parts` the same work asked one part at a time (each reads the map again, and
 metrics that need sorted samples sort them again, which is what the one pass saves). `peak_gib` is the peak resident memory of the process.
 """
+
 import argparse
 import platform
 import resource
@@ -15,22 +16,26 @@ from pathlib import Path
 
 import numpy as np
 from kept import finish
-from stouter.evaluation.streaming import streaming_means
+
 from stouter.evaluation.marginals import pool_values
 from stouter.evaluation.metrics import METRIC_TERMS, score
+from stouter.evaluation.streaming import streaming_means
 
 
 def make(folder, n_days, length, n_samples, missing, chunk=10_000):
     "Real days and a memory map of samples: a daily wave, a level of each day, noise."
     rng = np.random.default_rng(0)
     wave = (0.35 + 0.25 * np.sin((np.arange(length) - 8) / 24 * 2 * np.pi)).astype(np.float32)
-    draw = lambda *shape: wave * (1 + 0.2 * rng.standard_normal((*shape, 1), np.float32)) + 0.05 * rng.standard_normal((*shape, length), np.float32)
+    draw = lambda *shape: (
+        wave * (1 + 0.2 * rng.standard_normal((*shape, 1), np.float32))
+        + 0.05 * rng.standard_normal((*shape, length), np.float32)
+    )
     real = draw(n_days)
     real[rng.random(real.shape, np.float32) < missing] = np.nan
     generated = np.lib.format.open_memmap(folder / "generated.npy", "w+", np.float32, (n_samples, n_days, length))
     for sample in generated:
         for first in range(0, n_days, chunk):
-            sample[first:first + chunk] = draw(min(chunk, n_days - first))
+            sample[first : first + chunk] = draw(min(chunk, n_days - first))
     generated.flush()
     return real, np.load(folder / "generated.npy", mmap_mode="r")
 
@@ -48,16 +53,34 @@ def measure(args):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         seconds, metrics = timed(lambda: score(real, generated))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        parts = {name: timed(lambda: streaming_means(real, generated, {name: terms}))[0] for name, terms in METRIC_TERMS.items()}
-        parts["blocks alone"] = timed(lambda: streaming_means(real, generated, {"nothing": lambda batch: batch.observed[:1]}))[0]
+        parts = {
+            name: timed(lambda: streaming_means(real, generated, {name: terms}))[0]
+            for name, terms in METRIC_TERMS.items()
+        }
+        parts["blocks alone"] = timed(
+            lambda: streaming_means(real, generated, {"nothing": lambda batch: batch.observed[:1]})
+        )[0]
         parts["pool and sort"] = timed(lambda: pool_values(real, generated))[0]
-    return {"stations": args.stations, "days": args.days, "length": args.length, "samples": args.samples, "missing": args.missing,
-            "machine": platform.machine(), "numpy": np.__version__, "seconds": seconds, "peak_gib": peak, "peak_gib_before": before,
-            "parts": parts, "metrics": metrics}
+    return {
+        "stations": args.stations,
+        "days": args.days,
+        "length": args.length,
+        "samples": args.samples,
+        "missing": args.missing,
+        "machine": platform.machine(),
+        "numpy": np.__version__,
+        "seconds": seconds,
+        "peak_gib": peak,
+        "peak_gib_before": before,
+        "parts": parts,
+        "metrics": metrics,
+    }
 
 
 def show(result):
-    print(f"{result['stations']} stations x {result['days']} days x {result['samples']} samples: {result['seconds']:.1f} s, peak {result['peak_gib']:.2f} GiB")
+    print(
+        f"{result['stations']} stations x {result['days']} days x {result['samples']} samples: {result['seconds']:.1f} s, peak {result['peak_gib']:.2f} GiB"
+    )
     for name, value in result["parts"].items():
         print(f"{name:16} {value:.2f} s")
 

@@ -6,6 +6,7 @@ Prints station-days per second, by the wall clock and by CPU time of all threads
 scales, calendar, columns, parquet, joining); the peak of memory; and what Milan's month (307,055 station-days) would take at this rate.
 RUN_DIR is only read; `--stations 507 --days 606` on Nanjing is a month of Milan for real.
 """
+
 import argparse
 import resource
 import tempfile
@@ -15,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from kept import finish
+
 from stouter.pipeline.generate import BLOCK_SIZE, generate
 from stouter.pipeline.run import open_run
 
@@ -42,10 +44,21 @@ def measure(run: Path, n_stations: int, n_days: int, n_steps: int | None, thread
         wall, cpu, size = time.perf_counter() - wall, time.process_time() - cpu, out.stat().st_size
     days = len(stations) * n_days
     return {
-        "run": f"{experiment.config.name}/seed{experiment.seed}", "sampler": f"{experiment.config.diffusion.sampler}-{n_steps}", "torch": torch.__version__,
-        "threads": threads, "block": BLOCK_SIZE, "station_days": days, "rows": rows, "megabytes": size / 1e6, "seconds": wall, "cpu_seconds": cpu,
-        "station_days_per_second": days / wall, "station_days_per_cpu_second": days / cpu, "share_outside_network": 1 - sum(walks) / cpu,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "cpu_seconds_for_307055": MONTH / days * cpu,
+        "run": f"{experiment.config.name}/seed{experiment.seed}",
+        "sampler": f"{experiment.config.diffusion.sampler}-{n_steps}",
+        "torch": torch.__version__,
+        "threads": threads,
+        "block": BLOCK_SIZE,
+        "station_days": days,
+        "rows": rows,
+        "megabytes": size / 1e6,
+        "seconds": wall,
+        "cpu_seconds": cpu,
+        "station_days_per_second": days / wall,
+        "station_days_per_cpu_second": days / cpu,
+        "share_outside_network": 1 - sum(walks) / cpu,
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "cpu_seconds_for_307055": MONTH / days * cpu,
     }
 
 

@@ -1,4 +1,5 @@
 "What every benchmark does with its result: print it, as a table or as JSON, or write it into its own section of `results.md`."
+
 import argparse
 import contextlib
 import io
@@ -24,13 +25,19 @@ def command() -> str:
     "The command line, without folders of this machine."
     words = [Path(sys.argv[0]).name, *(Path(w).name if "/" in w else w for w in sys.argv[1:] if w != "--write")]
     threads = os.environ.get("OMP_NUM_THREADS")
-    return " ".join([*([f"OMP_NUM_THREADS={threads}"] if threads else []), "python", f"benchmarks/{words[0]}", *words[1:]])
+    return " ".join(
+        [*([f"OMP_NUM_THREADS={threads}"] if threads else []), "python", f"benchmarks/{words[0]}", *words[1:]]
+    )
 
 
 def rewrite(text: str, script: str, body: str) -> str:
     "`text` with the section of a script replaced, or added at its end; sections begin with '## ' and name their script."
     sections = re.split(r"(?m)^(?=## )", text)
-    matching = [k for k, section in enumerate(sections) if f"benchmarks/{script}" in section.splitlines()[0]] if len(sections) > 1 else []
+    matching = (
+        [k for k, section in enumerate(sections) if f"benchmarks/{script}" in section.splitlines()[0]]
+        if len(sections) > 1
+        else []
+    )
     if not matching:
         return text.rstrip("\n") + "\n\n" + body
     sections[matching[0]] = body + ("\n" if matching[0] < len(sections) - 1 else "")
@@ -51,6 +58,10 @@ def finish(parser: argparse.ArgumentParser, script: str, measure: Callable, show
     print(output.getvalue(), end="")
     if args.write:
         script = Path(script).name
-        environment = f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {version('torch')}."
-        body = f"## `{command()}`\n\n{parser.description.splitlines()[0]} {environment}\n\n```\n{output.getvalue()}```\n"
+        environment = (
+            f"{date.today()}, {platform.machine()}, Python {platform.python_version()}, torch {version('torch')}."
+        )
+        body = (
+            f"## `{command()}`\n\n{parser.description.splitlines()[0]} {environment}\n\n```\n{output.getvalue()}```\n"
+        )
         RESULTS.write_text(rewrite(RESULTS.read_text(), script, body))

@@ -1,7 +1,8 @@
 """How long do a million places over ten thousand cells take?
 
-    OMP_NUM_THREADS=1 python benchmarks/pois.py [--places 1000000] [--cells 10000] [--json | --write]
+OMP_NUM_THREADS=1 python benchmarks/pois.py [--places 1000000] [--cells 10000] [--json | --write]
 """
+
 import argparse
 import resource
 import tempfile
@@ -13,8 +14,7 @@ import pandas as pd
 import shapely
 from kept import finish
 
-from stouter.data.pois import POI_CATEGORIES
-from stouter.data.pois import count_pois, read_pois
+from stouter.data.pois import POI_CATEGORIES, count_pois, read_pois
 
 
 def city(
@@ -28,10 +28,15 @@ def city(
     outlines = (corners[:, None] + np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * side) @ turn.T + [9, 45]
     areas = shapely.polygons(outlines)
     centre = shapely.centroid(areas)
-    stations = pd.DataFrame({"lon": shapely.get_x(centre), "lat": shapely.get_y(centre), "area": areas, "radius_km": 0.15}, index=pd.RangeIndex(n * n, name="station"))
+    stations = pd.DataFrame(
+        {"lon": shapely.get_x(centre), "lat": shapely.get_y(centre), "area": areas, "radius_km": 0.15},
+        index=pd.RangeIndex(n * n, name="station"),
+    )
     rng = np.random.default_rng(0)
     spots = rng.uniform(-0.05 * n * side, 1.05 * n * side, (n_places, 2)) @ turn.T + [9, 45]
-    return stations, pd.DataFrame({"lon": spots[:, 0], "lat": spots[:, 1], "category": rng.choice(POI_CATEGORIES, n_places)})
+    return stations, pd.DataFrame(
+        {"lon": spots[:, 0], "lat": spots[:, 1], "category": rng.choice(POI_CATEGORIES, n_places)}
+    )
 
 
 def clocked(work) -> tuple[object, float, float]:
@@ -49,15 +54,25 @@ def measure(places: int, cells: int) -> dict:
     _, *rows["two-dimensional histogram"] = clocked(lambda: np.histogram2d(pois.lat, pois.lon, n))
     counts = {}
     for coverage in ("area", "radius", "nearest"):
-        counts[coverage], *rows[f"count, {coverage}"] = clocked(lambda coverage=coverage: count_pois(pois, stations, coverage))
+        counts[coverage], *rows[f"count, {coverage}"] = clocked(
+            lambda coverage=coverage: count_pois(pois, stations, coverage)
+        )
     with tempfile.TemporaryDirectory() as folder:
         pois.to_csv(Path(folder) / "pois.csv", index=False)
         again, *rows["read the CSV"] = clocked(lambda: read_pois(Path(folder) / "pois.csv"))
     np.testing.assert_allclose(again[["lon", "lat"]], pois[["lon", "lat"]])
     base = rows["two-dimensional histogram"][1]
-    table = pd.DataFrame([{"work": work, "wall_s": wall, "cpu_s": cpu, "times_the_histogram": cpu / base} for work, (wall, cpu) in rows.items()])
+    table = pd.DataFrame(
+        [
+            {"work": work, "wall_s": wall, "cpu_s": cpu, "times_the_histogram": cpu / base}
+            for work, (wall, cpu) in rows.items()
+        ]
+    )
     return {
-        "places": places, "cells": cells, "rows": table.to_dict("records"), "outside": {name: count.attrs["n_unassigned"] for name, count in counts.items()},
+        "places": places,
+        "cells": cells,
+        "rows": table.to_dict("records"),
+        "outside": {name: count.attrs["n_unassigned"] for name, count in counts.items()},
         "peak_MiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

@@ -4,16 +4,18 @@ With --methods M also M methods one by one against one `RealismEvaluator` for al
     python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--methods 0] [--json | --write]
     python benchmarks/realism.py --stations 60 --days 7 --methods 6
 """
+
 import argparse
 import resource
 import time
 
 import numpy as np
 from kept import finish
+
 from stouter.evaluation.memorization import memorization_metrics
-from stouter.evaluation.realism import RealismEvaluator, split_into_days, realism_metrics
-from stouter.evaluation.temporal import temporal_metrics
+from stouter.evaluation.realism import RealismEvaluator, realism_metrics, split_into_days
 from stouter.evaluation.spatial import spatial_metrics
+from stouter.evaluation.temporal import temporal_metrics
 from stouter.evaluation.two_sample_tests import two_sample_metrics
 
 
@@ -27,7 +29,9 @@ def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return out
 
 
-def compare(real: np.ndarray, methods: list, clock: np.ndarray, train: np.ndarray, positions: np.ndarray) -> dict[str, float]:
+def compare(
+    real: np.ndarray, methods: list, clock: np.ndarray, train: np.ndarray, positions: np.ndarray
+) -> dict[str, float]:
     "Seconds of several methods, each with an evaluator of its own and all with one; the numbers must be the same."
     begin = time.perf_counter()
     alone = [realism_metrics(real, generated, clock, train, positions) for generated in methods]
@@ -37,7 +41,11 @@ def compare(real: np.ndarray, methods: list, clock: np.ndarray, train: np.ndarra
     end = time.perf_counter()
     if alone != together:
         raise AssertionError("one evaluator for all methods changed a number")
-    return {"one by one, s": middle - begin, "one evaluator for all, s": end - middle, "ratio": (middle - begin) / (end - middle)}
+    return {
+        "one by one, s": middle - begin,
+        "one evaluator for all, s": end - middle,
+        "ratio": (middle - begin) / (end - middle),
+    }
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -60,13 +68,17 @@ def measure(args: argparse.Namespace) -> dict:
         found["seconds"][name] = round(time.perf_counter() - begin, 1)
     found["seconds"]["all"] = round(sum(found["seconds"].values()), 1)
     if args.methods:
-        found["methods"] = compare(real, [days(rng, generated.shape[:-1]) for _ in range(args.methods)], clock, train, positions)
+        found["methods"] = compare(
+            real, [days(rng, generated.shape[:-1]) for _ in range(args.methods)], clock, train, positions
+        )
     found["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
     return found
 
 
 def show(found: dict) -> None:
-    print(f"{found['stations']} stations x {found['days']} days x {found['samples']} samples, peak {found['peak_gib']} GiB")
+    print(
+        f"{found['stations']} stations x {found['days']} days x {found['samples']} samples, peak {found['peak_gib']} GiB"
+    )
     for name, seconds in found["seconds"].items():
         print(f"  {name:12} {seconds:7.1f} s")
     for name, value in found.get("methods", {}).items():

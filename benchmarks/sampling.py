@@ -9,6 +9,7 @@ product and in a large fp32 convolution, which need not be the same. With one th
 With the package denoising-diffusion-pytorch (Phil Wang; pip install denoising-diffusion-pytorch; wanted by nothing else here) its `Unet1D`
 is measured beside ours at an equal number of parameters, unconditioned as it is.
 """
+
 import argparse
 import importlib
 import importlib.util
@@ -18,13 +19,14 @@ from types import SimpleNamespace
 
 import torch
 from kept import finish
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
 from stouter.config import DenoiserConfig, DiffusionConfig
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import SCHEDULES
 from stouter.diffusion.reverse import SAMPLERS
-from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 BATCH, HOURS, DIM = 128, 24, 32  # station-days, hours, length of both embeddings
 
@@ -50,7 +52,9 @@ def gflop(call) -> float:
 def peaks(repeats: int) -> dict[str, float]:
     "GFLOP/s of a large matrix product and of a large convolution."
     a = torch.randn(1536, 1536)
-    x, w = (torch.randn(*shape).to(memory_format=torch.channels_last) for shape in ((64, 128, 24, 24), (128, 128, 3, 3)))
+    x, w = (
+        torch.randn(*shape).to(memory_format=torch.channels_last) for shape in ((64, 128, 24, 24), (128, 128, 3, 3))
+    )
     with torch.inference_mode():
         calls = {"matrix product": lambda: a @ a, "convolution": lambda: F.conv2d(x, w, padding=1)}
         spent = seconds(calls, repeats)
@@ -62,10 +66,14 @@ def unet1d(n_parameters: int):
     package = importlib.util.find_spec("denoising_diffusion_pytorch")
     if not package:
         return None
-    sys.modules[package.name] = importlib.util.module_from_spec(package)  # not executed: its __init__ imports image code that a day does not need
+    sys.modules[package.name] = importlib.util.module_from_spec(
+        package
+    )  # not executed: its __init__ imports image code that a day does not need
     module = importlib.import_module("denoising_diffusion_pytorch.denoising_diffusion_pytorch_1d")
     count = lambda net: sum(p.numel() for p in net.parameters())
-    nets = (module.Unet1D(dim=dim, dim_mults=(1, 2, 4), channels=1) for dim in range(16, 80, 8))  # multiples of its 8 groups
+    nets = (
+        module.Unet1D(dim=dim, dim_mults=(1, 2, 4), channels=1) for dim in range(16, 80, 8)
+    )  # multiples of its 8 groups
     return min(nets, key=lambda net: abs(count(net) - n_parameters))
 
 
@@ -91,7 +99,12 @@ def measure(threads: int, n_steps: int | None, repeats: int) -> dict:
     def updates(network, *given):
         return lambda: (network(x_t, t, *given) - x_t).square().mean().backward()
 
-    quick = {"embed_condition": lambda: net.embed_condition(condition), "denoise": lambda: net.denoise(x_t, t, cond), "forward": lambda: net(x_t, t, condition), "bf16 denoise": in_bf16}
+    quick = {
+        "embed_condition": lambda: net.embed_condition(condition),
+        "denoise": lambda: net.denoise(x_t, t, cond),
+        "forward": lambda: net(x_t, t, condition),
+        "bf16 denoise": in_bf16,
+    }
     if peer:
         quick["peer forward"] = lambda: peer(x_t, t)
     slow = {"update": updates(net, condition)} | ({"peer update": updates(peer)} if peer else {})
@@ -102,7 +115,11 @@ def measure(threads: int, n_steps: int | None, repeats: int) -> dict:
     top = peaks(repeats)
     return {
         "machine": {"threads": threads, "torch": torch.__version__, "GFLOP/s": top},
-        "network": {"width": n.base_channels, "parameters": sum(p.numel() for p in net.parameters()), "sampler": f"{d.sampler}-{n_steps}"},
+        "network": {
+            "width": n.base_channels,
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "sampler": f"{d.sampler}-{n_steps}",
+        },
         "peer_parameters": peer and sum(p.numel() for p in peer.parameters()),
         "seconds": spent,
         "station_days_per_second": BATCH / spent["batch"],
@@ -114,14 +131,21 @@ def show(results: list[dict]) -> None:
     print(results[0]["network"])
     for result in results:
         spent, peer, machine = result["seconds"], result["peer_parameters"], result["machine"]
-        print(f"\n{machine['threads']} thread(s): " + ", ".join(f"{rate:.0f} GFLOP/s in a {name}" for name, rate in machine["GFLOP/s"].items()))
+        print(
+            f"\n{machine['threads']} thread(s): "
+            + ", ".join(f"{rate:.0f} GFLOP/s in a {name}" for name, rate in machine["GFLOP/s"].items())
+        )
         for name, value in spent.items():
             fractions = "".join(f"  {f:5.0%} of a {p}" for p, f in result["fraction_of_peak"].get(name, {}).items())
             print(f"{name:14} {1e3 * value:9.1f} ms{fractions}")
-        print(f"{result['station_days_per_second']:.0f} station-days/s; a step under bfloat16 autocast takes {spent['bf16 denoise'] / spent['denoise']:.2f} x that in fp32")
+        print(
+            f"{result['station_days_per_second']:.0f} station-days/s; a step under bfloat16 autocast takes {spent['bf16 denoise'] / spent['denoise']:.2f} x that in fp32"
+        )
         if peer:
-            print(f"Unet1D ({peer / 1e6:.2f} M parameters) takes {spent['peer forward'] / spent['denoise']:.2f} x our step, "
-                  f"{spent['peer forward'] / spent['forward']:.2f} x our whole forward pass, {spent['peer update'] / spent['update']:.2f} x our update")
+            print(
+                f"Unet1D ({peer / 1e6:.2f} M parameters) takes {spent['peer forward'] / spent['denoise']:.2f} x our step, "
+                f"{spent['peer forward'] / spent['forward']:.2f} x our whole forward pass, {spent['peer update'] / spent['update']:.2f} x our update"
+            )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ what remains of the whole. The matrix peak is a large `torch.mm` in the same run
 
     python benchmarks/training.py --json
 """
+
 import argparse
 import platform
 import statistics
@@ -12,13 +13,14 @@ import time
 
 import torch
 from kept import finish
+
 from stouter.data.dataset import Condition, TrafficDataset
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import linear_schedule
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.training.batches import make_generator
-from stouter.training.trainer import SingleProcess, DiffusionTask
 from stouter.training.state import TrainingArguments, TrainState
+from stouter.training.trainer import DiffusionTask, SingleProcess
 
 
 class Watch:
@@ -43,7 +45,9 @@ class TimedProcess(SingleProcess):
 
 
 def samples(n, length):
-    week = torch.arange(168).reshape(7, 24).repeat(n // 7 + 1, 1)[:n] if length == 24 else torch.arange(168).repeat(n, 1)
+    week = (
+        torch.arange(168).reshape(7, 24).repeat(n // 7 + 1, 1)[:n] if length == 24 else torch.arange(168).repeat(n, 1)
+    )
     x = torch.rand(n, length, generator=make_generator(1))
     return TrafficDataset(x, Condition(torch.arange(n) % 28, week, torch.randn(28, 32), torch.randn(168, 32)))
 
@@ -73,7 +77,9 @@ def measure(args):
     torch.set_num_threads(args.threads)
     watch, data = Watch(), samples(4 * args.batch_size, args.length)
     training_args = TrainingArguments(batch_size=args.batch_size, weekday_randomization=0.5)
-    task = DiffusionTask(data, OBJECTIVES["v_prediction"](linear_schedule()), LOSSES["mse"], training_args, 0, TimedProcess(watch))
+    task = DiffusionTask(
+        data, OBJECTIVES["v_prediction"](linear_schedule()), LOSSES["mse"], training_args, 0, TimedProcess(watch)
+    )
     denoiser = STUnet(32, 32, args.width)
     state = TrainState.create(denoiser, training_args)
     state.optimizer.step = watch.around("optimizer", state.optimizer.step)
@@ -109,15 +115,28 @@ def measure(args):
             if n >= args.warmup:
                 in_bf16.append(half / (time.perf_counter() - start))
     torch.nn.utils.clip_grad_norm_ = clip
-    middle = {name: statistics.median(row[name] for row in rows) for name in ("forward", "backward", "optimizer", "average")}
+    middle = {
+        name: statistics.median(row[name] for row in rows) for name in ("forward", "backward", "optimizer", "average")
+    }
     step, flops, peak = statistics.median(wholes), forward_flops(denoiser, x0, t, condition), matrix_peak()
     inside = middle["forward"] + middle["backward"] + middle["optimizer"]
     result = {
-        "machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": args.threads, "batch_size": args.batch_size,
-        "length": args.length, "width": args.width, "parameters": sum(p.numel() for p in denoiser.parameters()),
-        "step_ms": 1e3 * step, "samples_per_second": args.batch_size / step, **{f"{name}_ms": 1e3 * value for name, value in middle.items()},
-        "outside_share": statistics.median(1 - sum(row[k] for k in ("forward", "backward", "optimizer")) / whole for row, whole in zip(rows, wholes)),
-        "forward_share_of_peak": flops / middle["forward"] / peak, "step_share_of_peak": 3 * flops / step / peak, "peak_gflops": peak / 1e9,
+        "machine": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "threads": args.threads,
+        "batch_size": args.batch_size,
+        "length": args.length,
+        "width": args.width,
+        "parameters": sum(p.numel() for p in denoiser.parameters()),
+        "step_ms": 1e3 * step,
+        "samples_per_second": args.batch_size / step,
+        **{f"{name}_ms": 1e3 * value for name, value in middle.items()},
+        "outside_share": statistics.median(
+            1 - sum(row[k] for k in ("forward", "backward", "optimizer")) / whole for row, whole in zip(rows, wholes)
+        ),
+        "forward_share_of_peak": flops / middle["forward"] / peak,
+        "step_share_of_peak": 3 * flops / step / peak,
+        "peak_gflops": peak / 1e9,
     }
     assert inside <= max(wholes)
     return {**result, **({"bf16_time_over_fp32": statistics.median(in_bf16)} if in_bf16 else {})}
@@ -131,5 +150,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--bf16", action="store_true", help="also compare a forward and backward pass under bfloat16 autocast")
+    parser.add_argument(
+        "--bf16", action="store_true", help="also compare a forward and backward pass under bfloat16 autocast"
+    )
     finish(parser, __file__, measure)

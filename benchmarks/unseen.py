@@ -9,6 +9,7 @@
 
 The run that saw them, with the same seed if there is one, is asked for the same days of the same stations, and its real traffic must be the same numbers.
 """
+
 import argparse
 import json
 import platform
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from stouter.config import DataConfig
 from stouter.evaluation.metrics import score
 from stouter.files import write_json
@@ -26,7 +28,9 @@ METRICS = ("crps", "energy_score", "jsd_pooled", "coverage_80")
 
 def file_of(data: DataConfig) -> str:
     "Name of the file that the traffic comes from."
-    return Path(getattr(data.source, {"cdr": "records", "netcdf": "traffic"}.get(data.source.kind, data.source.kind))).name
+    return Path(
+        getattr(data.source, {"cdr": "records", "netcdf": "traffic"}.get(data.source.kind, data.source.kind))
+    ).name
 
 
 def of_judged(saw: Experiment, unseen: Experiment) -> dict[str, dict[str, float]]:
@@ -42,19 +46,37 @@ def rows_of(unseen: Experiment, saw: Experiment | None) -> list[dict]:
     "Methods x metrics of one run and of the one beside it."
     data, label = unseen.config.data, json.loads((unseen.folder / "metrics.json").read_text())
     waves = unseen.config.denoiser.n_fourier_features
-    table = {(f"STOUTER, {waves} sines" if name == "STOUTER" else name): values for name, values in label["methods"].items()}
+    table = {
+        (f"STOUTER, {waves} sines" if name == "STOUTER" else name): values for name, values in label["methods"].items()
+    }
     if saw is not None:
         table |= {f"{name}, saw the stations": values for name, values in of_judged(saw, unseen).items()}
-    head = {"data": unseen.config.name, "protocol": data.protocol, "stations": label["stations"], "seed": unseen.seed, "sines": waves, "updates": unseen.config.train.n_updates}
+    head = {
+        "data": unseen.config.name,
+        "protocol": data.protocol,
+        "stations": label["stations"],
+        "seed": unseen.seed,
+        "sines": waves,
+        "updates": unseen.config.train.n_updates,
+    }
     head |= {name: label[name] for name in ("T", "sampler", "n_samples")}
     quality = {f"scale_r2_{name}": round(value, 4) for name, value in unseen.guess[1].items()}
-    return [{**head, **quality, "method": name, **{m: round(values[m], 5) for m in METRICS}} for name, values in table.items()]
+    return [
+        {**head, **quality, "method": name, **{m: round(values[m], 5) for m in METRICS}}
+        for name, values in table.items()
+    ]
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs of new_stations or new_city")
-    parser.add_argument("--saw", nargs="*", type=Path, default=[], help="folders of finished runs of new_days that saw all stations of the same files")
+    parser.add_argument(
+        "--saw",
+        nargs="*",
+        type=Path,
+        default=[],
+        help="folders of finished runs of new_days that saw all stations of the same files",
+    )
     parser.add_argument("--json", type=Path, required=True, help="where the rows go")
     given = parser.parse_args()
     saw = [open_run(folder) for folder in given.saw]

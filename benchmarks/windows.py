@@ -1,4 +1,5 @@
 "Batches of station-days straight from the disk: a memory map of the array in a NetCDF file. Used by `traffic.py`."
+
 import mmap
 from pathlib import Path
 
@@ -6,8 +7,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from stouter.data.traffic import DIMS
-from stouter.data.traffic import open_traffic
+from stouter.data.traffic import DIMS, open_traffic
+
 
 def madvise(
     values: np.ndarray,  # mapped, or not: then nothing happens
@@ -40,6 +41,7 @@ def map_volume(
     madvise(values, [0], [len(values._mmap)], "MADV_RANDOM")
     return values
 
+
 def day_offsets(
     hours: pd.DatetimeIndex,  # (H,) local hours without holes
 ) -> np.ndarray:  # (D,) int64 positions of the first hours of the whole days with 24 hours
@@ -58,7 +60,12 @@ def gather_windows(
 ) -> np.ndarray:  # (B, length, S) in memory
     "Gather windows, in any order. Raises `IndexError` for one that leaves the array."
     if isinstance(values, np.memmap):
-        begin = values.ctypes.data - np.frombuffer(values._mmap, "u1").ctypes.data + station * values.strides[0] + start * values.strides[1]
+        begin = (
+            values.ctypes.data
+            - np.frombuffer(values._mmap, "u1").ctypes.data
+            + station * values.strides[0]
+            + start * values.strides[1]
+        )
         madvise(values, begin.tolist(), (begin + length * values.strides[1]).tolist(), "MADV_WILLNEED")
     windows = np.lib.stride_tricks.sliding_window_view(values, length, axis=1)  # (N, H - length + 1, S, length), a view
     return np.asarray(np.moveaxis(windows[station, start], -1, 1))

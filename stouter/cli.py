@@ -11,8 +11,10 @@ import builtins
 import logging
 import re
 import sys
-import typer
 from typing import Annotated
+
+import typer
+
 from . import __version__
 from .commands.data import download, graph, ingest, report, simulate
 from .commands.runs import evaluate, generate, run, status, sweep
@@ -40,8 +42,13 @@ def user_message(
 
 # %% ../nbs/10_cli/01_cli.ipynb #2e3513ed
 COMMANDS = (run, sweep, status, generate, evaluate, report, simulate, download, ingest, graph)
-app = typer.Typer(help="Realistic hourly cellular traffic for base stations, with its uncertainty.", no_args_is_help=True,
-                  pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+app = typer.Typer(
+    help="Realistic hourly cellular traffic for base stations, with its uncertainty.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 for command in COMMANDS:
     app.command()(command)
 
@@ -56,7 +63,13 @@ def version_callback(
 
 # %% ../nbs/10_cli/01_cli.ipynb #c7f2a9b1
 RENAMED_OPTIONS = {  # of version 0.1 -> new name
-    "--city": "--simulated", "--keep": "--cache-dir", "--outside": "--unknown-stations", "--shards": "--sharded", "--zone": "--timezone", "--places": "--stations", "--notebook": "--param",
+    "--city": "--simulated",
+    "--keep": "--cache-dir",
+    "--outside": "--unknown-stations",
+    "--shards": "--sharded",
+    "--zone": "--timezone",
+    "--places": "--stations",
+    "--notebook": "--param",
 }
 RENAMED_COMMANDS = {"runs": "status"}  # of version 0.1 -> new name
 
@@ -90,8 +103,13 @@ def is_interrupt(
     error: BaseException,  # that ended a command
 ) -> bool:  # by Ctrl-C, here or in the kernel of a notebook
     "Whether a person ended the command."
-    return (isinstance(error, KeyboardInterrupt) or isinstance(error, SystemExit) and error.code == INTERRUPTED
-            or type(error).__name__ == "PapermillExecutionError" and error.ename == "KeyboardInterrupt")
+    return (
+        isinstance(error, KeyboardInterrupt)
+        or isinstance(error, SystemExit)
+        and error.code == INTERRUPTED
+        or type(error).__name__ == "PapermillExecutionError"
+        and error.ename == "KeyboardInterrupt"
+    )
 
 
 def main() -> None:

@@ -12,11 +12,13 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator, NonNegativeInt
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 # %% ../nbs/00_core/01_config.ipynb #bc330290
 class Config(BaseModel):
     "Base of every configuration: frozen, unknown keys forbidden, numbers finite."
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
@@ -34,27 +36,37 @@ Timezone = Annotated[str, AfterValidator(validate_timezone)]
 # %% ../nbs/00_core/01_config.ipynb #c5d66202
 class SimulatedSource(Config):
     "A simulated city, written as raw records and read back through the real ingest."
+
     kind: Literal["simulated"] = "simulated"
     n_stations: int = Field(100, gt=0, description="base stations, on a near-square block of 235 m cells")
     n_days: int = Field(28, ge=3, description="local days of records")
     first_day: date = Field(date(2013, 11, 1), description="first local day")
     seed: int = Field(0, ge=0, description="seed of the city; the run's own seed does not change the city")
-    cache_dir: Path | None = Field(None, description="folder of the city that several runs share; by default the run's own")
+    cache_dir: Path | None = Field(
+        None, description="folder of the city that several runs share; by default the run's own"
+    )
 
 
 class CDRSource(Config):
     "Raw call-detail records in the Telecom Italia format."
+
     kind: Literal["cdr"] = "cdr"
     records: str = Field(description="a file, a folder or a glob of .txt or .csv files, also .gz and .zst")
-    grid: Path = Field(description="GeoJSON polygons with cellId, or a table (CSV, parquet) of id, lon, lat, perhaps radius_km")
+    grid: Path = Field(
+        description="GeoJSON polygons with cellId, or a table (CSV, parquet) of id, lon, lat, perhaps radius_km"
+    )
     pois: Path | None = Field(None, description="points of interest: GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp")
     categories: Path | None = Field(None, description="your own table from tags to the eight categories, CSV")
     counts: Path | None = Field(None, description="or ready counts, one row per station, CSV or parquet")
     timezone: Timezone = Field("Europe/Rome", description="time zone of the local day")
     unknown_stations: Literal["error", "skip"] = Field("error", description="lines of stations that the grid lacks")
     sharded: bool = Field(False, description="whether several files are parts of one day, to be added up")
-    cache_dir: Path | None = Field(None, description="folder of ingested tables that several runs share; by default the run's own")
-    download: str | None = Field(None, description="collection that `stouter download` fetches these records from, told where they are missing")
+    cache_dir: Path | None = Field(
+        None, description="folder of ingested tables that several runs share; by default the run's own"
+    )
+    download: str | None = Field(
+        None, description="collection that `stouter download` fetches these records from, told where they are missing"
+    )
 
     @model_validator(mode="after")
     def check_counts(self) -> "CDRSource":
@@ -67,6 +79,7 @@ class CDRSource(Config):
 # %% ../nbs/00_core/01_config.ipynb #a8666bd6
 class ArraySource(Config):
     "An array hours x cells on a rectangular grid without a map (.npy); cells that are always zero are left out."
+
     kind: Literal["array"] = "array"
     array: Path = Field(description=".npy of shape (hours, rows * columns) or (hours, rows * columns, 1), row-major")
     n_columns: int = Field(gt=0, description="columns of the grid")
@@ -79,12 +92,17 @@ class ArraySource(Config):
 # %% ../nbs/00_core/01_config.ipynb #79f50799
 class PatchesSource(Config):
     "Patches of a map with counts of places (.npz with traffic, users and poi)."
+
     kind: Literal["patches"] = "patches"
-    patches: Path = Field(description=".npz: traffic and users (patches, rows, columns, hours), poi (patches, kinds, rows, columns)")
+    patches: Path = Field(
+        description=".npz: traffic and users (patches, rows, columns, hours), poi (patches, kinds, rows, columns)"
+    )
     spacing_m: float = Field(1000, gt=0, description="distance of neighbouring cells, metres")
     first_hour: datetime = Field(description="local time of the first hour")
     timezone: Timezone = Field(description="time zone of the local day")
-    patch_ids: tuple[NonNegativeInt, ...] | None = Field(None, min_length=1, description="numbers of the patches to read, from 0; all if not given")
+    patch_ids: tuple[NonNegativeInt, ...] | None = Field(
+        None, min_length=1, description="numbers of the patches to read, from 0; all if not given"
+    )
     n_hours: int | None = Field(None, gt=0, description="hours to read from the beginning; all if not given")
     missing_hours: tuple[int, ...] = Field((), description="hours of the day that were not recorded")
     max_gap_hours: int = Field(0, ge=0, description="longest gap that is interpolated; 0 invents nothing")
@@ -92,31 +110,55 @@ class PatchesSource(Config):
 
 class NetCDFSource(Config):
     "Traffic that `stouter ingest` or `save_traffic` wrote."
+
     kind: Literal["netcdf"] = "netcdf"
     traffic: Path = Field(description=".nc file; its stations are the places of the graph")
 
 
-Source = Annotated[SimulatedSource | CDRSource | ArraySource | PatchesSource | NetCDFSource, Field(discriminator="kind")]
+Source = Annotated[
+    SimulatedSource | CDRSource | ArraySource | PatchesSource | NetCDFSource, Field(discriminator="kind")
+]
 
 # %% ../nbs/00_core/01_config.ipynb #0fc1a6a1
 class DataConfig(Config):
     "Which traffic, and how it is cut into samples (section 3.1)."
+
     source: Source
     service: str = Field("internet", description="service to generate")
     min_coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
     period: Literal["day", "week"] = Field("day", description="length of a sample, 24 or 168 hours")
-    n_stations: int | None = Field(None, ge=2, description="use only so many stations, spread evenly over their mean traffic; all if not given")
-    protocol: Literal["new_days", "new_stations", "new_city"] = Field("new_days", description="who is judged on the last periods: every station, whole blocks of stations that were never trained on, or another city")
-    target_source: Source | None = Field(None, description="the city that new_city judges; with that protocol and only with it")
-    test_station_fraction: float = Field(0.2, gt=0, lt=1, description="share of stations held out by new_stations, about")
-    block_size_km: float = Field(5.0, gt=0, description="side of the square blocks that new_stations holds out, kilometres")
+    n_stations: int | None = Field(
+        None, ge=2, description="use only so many stations, spread evenly over their mean traffic; all if not given"
+    )
+    protocol: Literal["new_days", "new_stations", "new_city"] = Field(
+        "new_days",
+        description="who is judged on the last periods: every station, whole blocks of stations that were never trained on, or another city",
+    )
+    target_source: Source | None = Field(
+        None, description="the city that new_city judges; with that protocol and only with it"
+    )
+    test_station_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of stations held out by new_stations, about"
+    )
+    block_size_km: float = Field(
+        5.0, gt=0, description="side of the square blocks that new_stations holds out, kilometres"
+    )
     n_test_periods: int = Field(7, gt=0, description="last periods of every station, held out")
-    n_validation_periods: int = Field(0, ge=0, description="last training periods kept back to decide when training stops; 0 trains on all")
+    n_validation_periods: int = Field(
+        0, ge=0, description="last training periods kept back to decide when training stops; 0 trains on all"
+    )
 
     @model_validator(mode="after")
     def check_target_source(self) -> "DataConfig":
         if (self.protocol == "new_city") != (self.target_source is not None):
-            raise ValueError("protocol new_city judges another city, and no other protocol does; " + ("give target_source, a source like source" if self.target_source is None else "set protocol to new_city or drop target_source"))
+            raise ValueError(
+                "protocol new_city judges another city, and no other protocol does; "
+                + (
+                    "give target_source, a source like source"
+                    if self.target_source is None
+                    else "set protocol to new_city or drop target_source"
+                )
+            )
         return self
 
 # %% ../nbs/00_core/01_config.ipynb #fc57a783
@@ -125,11 +167,18 @@ Encoder = Literal["gin", "gcn", "gat", "sage"]
 
 class GraphConfig(Config):
     "Both graphs and their pretraining (section 4)."
+
     radius_km: float = Field(1.0, gt=0, description="d_BS, largest distance of neighbouring stations")
     periodic: bool = Field(True, description="whether Saturday is followed by Sunday in the temporal graph")
-    bidirectional: bool = Field(True, description="whether hours also hear from the hours after them; the paper's edges point forward")
-    temporal_features: Literal["one_hot", "sin_cos", "learned"] = Field("one_hot", description="features of an hour, H_t")
-    station_features: Literal["log_counts", "counts", "position"] = Field("log_counts", description="features of a station, H_s; position where there are no counts")
+    bidirectional: bool = Field(
+        True, description="whether hours also hear from the hours after them; the paper's edges point forward"
+    )
+    temporal_features: Literal["one_hot", "sin_cos", "learned"] = Field(
+        "one_hot", description="features of an hour, H_t"
+    )
+    station_features: Literal["log_counts", "counts", "position"] = Field(
+        "log_counts", description="features of a station, H_s; position where there are no counts"
+    )
     temporal_encoder: Encoder = Field("gin", description="encoder of the temporal graph (Eq. 1)")
     station_encoder: Encoder = Field("gcn", description="encoder of the base station graph (Eq. 2)")
     temporal_decoder: Encoder | None = Field(None, description="its decoder; that of the encoder if not given")
@@ -138,34 +187,59 @@ class GraphConfig(Config):
     embedding_dim: int = Field(32, gt=0, description="d, length of an embedding")
     n_layers: int = Field(2, gt=0, description="layers of an encoder")
     mask_rate: float = Field(0.5, gt=0, lt=1, description="share of masked nodes")
-    replace_rate: float = Field(0.0, ge=0, le=1, description="share of the masked nodes that get another node's features instead of the token")
+    replace_rate: float = Field(
+        0.0, ge=0, le=1, description="share of the masked nodes that get another node's features instead of the token"
+    )
     gamma: float = Field(3.0, gt=1, description="exponent of the scaled cosine error (Eq. 3)")
     n_epochs: int = Field(200, gt=0, description="pretraining epochs, at most")
-    patience: int | None = Field(None, gt=0, description="epochs without a better held-out loss that end the pretraining; none: all epochs")
-    ablate: tuple[Literal["time", "space"], ...] = Field((), description="embeddings that are zeroed (Figure 7: w/o TG, BSG, ST); both make an unconditional method")
+    patience: int | None = Field(
+        None, gt=0, description="epochs without a better held-out loss that end the pretraining; none: all epochs"
+    )
+    ablate: tuple[Literal["time", "space"], ...] = Field(
+        (), description="embeddings that are zeroed (Figure 7: w/o TG, BSG, ST); both make an unconditional method"
+    )
     lr: float = Field(1e-3, gt=0, description="learning rate of the pretraining")
 
 # %% ../nbs/00_core/01_config.ipynb #2212c520
 class DenoiserConfig(Config):
     "STUnet (section 5.3)."
+
     base_channels: int = Field(32, gt=0, multiple_of=4, description="channels of the first level")
-    channel_multipliers: tuple[int, ...] = Field((1, 2, 4), min_length=1, description="channels of each level, in widths")
-    fusion: Literal["concat", "weight", "gate", "cross", "decoupled"] = Field("concat", description="how the two embeddings are fused (Eq. 16, Table 6)")
+    channel_multipliers: tuple[int, ...] = Field(
+        (1, 2, 4), min_length=1, description="channels of each level, in widths"
+    )
+    fusion: Literal["concat", "weight", "gate", "cross", "decoupled"] = Field(
+        "concat", description="how the two embeddings are fused (Eq. 16, Table 6)"
+    )
     n_heads: int = Field(4, gt=0, description="attention heads")
     pool_hours: bool = Field(False, description="one mean embedding of the hours for the whole period (ablation)")
-    n_fourier_features: int = Field(64, ge=0, description="sines of a station's embedding beside it; 0 as in the paper, and by default where protocol asks for places that were never seen")
+    n_fourier_features: int = Field(
+        64,
+        ge=0,
+        description="sines of a station's embedding beside it; 0 as in the paper, and by default where protocol asks for places that were never seen",
+    )
 
 
 class DiffusionConfig(Config):
     "The chain, its objective and its sampler (sections 5.1, 5.2 and 5.4)."
+
     n_steps: int = Field(1000, gt=0, description="T, number of diffusion steps")
-    schedule: Literal["linear", "rescaled_linear", "cosine"] = Field("linear", description="how the noise grows: betas as printed, betas x 1000/T, or a cosine of the signal")
-    prediction_type: Literal["epsilon", "paper", "v_prediction"] = Field("v_prediction", description="what the network predicts (Eq. 18)")
+    schedule: Literal["linear", "rescaled_linear", "cosine"] = Field(
+        "linear", description="how the noise grows: betas as printed, betas x 1000/T, or a cosine of the signal"
+    )
+    prediction_type: Literal["epsilon", "paper", "v_prediction"] = Field(
+        "v_prediction", description="what the network predicts (Eq. 18)"
+    )
     loss: Literal["mse", "l1"] = Field("mse", description="distance to the target (Eq. 19)")
     sampler: Literal["ddpm", "ddim", "dpmpp_2m"] = Field("dpmpp_2m", description="how the chain is walked back")
     n_sampling_steps: int = Field(6, gt=0, description="steps of the sampler, at most n_steps")
-    guidance_scale: float = Field(1.0, ge=0, description="how strongly the condition is obeyed; 1 as trained, others need train.cond_drop_prob")
-    sampling_dtype: Literal["float32", "bfloat16"] = Field("float32", description="numbers of the network while it generates; bfloat16 is faster where the processor has it")
+    guidance_scale: float = Field(
+        1.0, ge=0, description="how strongly the condition is obeyed; 1 as trained, others need train.cond_drop_prob"
+    )
+    sampling_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="numbers of the network while it generates; bfloat16 is faster where the processor has it",
+    )
 
     @model_validator(mode="after")
     def check_sampling_steps(self) -> "DiffusionConfig":
@@ -176,38 +250,63 @@ class DiffusionConfig(Config):
 # %% ../nbs/00_core/01_config.ipynb #2aed1a29
 class TrainConfig(Config):
     "Training of the denoiser (section 5.4)."
+
     n_updates: int = Field(2000, gt=0, description="optimiser updates")
     batch_size: int = Field(128, gt=0, description="samples of an update")
     lr: float = Field(2e-3, gt=0, description="peak learning rate of AdamW, reached after 5 % of the updates")
     weight_decay: float = Field(1e-4, ge=0, description="weight decay of AdamW")
     max_grad_norm: float = Field(1.0, gt=0, description="largest norm of the gradient")
     ema_decay: float = Field(0.995, ge=0, lt=1, description="decay of the averaged weights, reached from below")
-    cond_drop_prob: float = Field(0.0, ge=0, lt=1, description="share of training samples whose condition is hidden, for guidance; diffusion only")
-    weekday_randomization: float = Field(1.0, ge=0, le=1, description="share of training samples shown under another day of their kind (working day, weekend)")
-    validate_every: int = Field(100, gt=0, description="updates between validations, where periods are held back for them")
-    patience: int = Field(5, ge=0, description="validations without a better answer before training stops; 0 never stops")
+    cond_drop_prob: float = Field(
+        0.0, ge=0, lt=1, description="share of training samples whose condition is hidden, for guidance; diffusion only"
+    )
+    weekday_randomization: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="share of training samples shown under another day of their kind (working day, weekend)",
+    )
+    validate_every: int = Field(
+        100, gt=0, description="updates between validations, where periods are held back for them"
+    )
+    patience: int = Field(
+        5, ge=0, description="validations without a better answer before training stops; 0 never stops"
+    )
     checkpoint_every: int = Field(500, gt=0, description="updates between checkpoints")
-    tensorboard: bool = Field(False, description="whether the folder of the run gets files for TensorBoard; needs the package tensorboard")
+    tensorboard: bool = Field(
+        False, description="whether the folder of the run gets files for TensorBoard; needs the package tensorboard"
+    )
 
 
 class DistillationConfig(Config):
     "Distillation: after the training a copy of the network is fine-tuned through its few-step sampler to match samples of DDPM with all steps; the copy then generates."
+
     n_updates: int = Field(1600, gt=0, description="optimiser updates of the copy")
-    n_teacher_samples: int = Field(12288, gt=0, description="samples of DDPM with all steps that it learns from, at least; each costs n_steps network evaluations")
+    n_teacher_samples: int = Field(
+        12288,
+        gt=0,
+        description="samples of DDPM with all steps that it learns from, at least; each costs n_steps network evaluations",
+    )
     batch_size: int = Field(128, ge=8, description="samples of an update, 8 for each station and day")
     lr: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
 
 
 class EvaluationConfig(Config):
     "How a run is judged (section 6.1.3)."
+
     n_samples: int = Field(16, ge=2, description="generated samples of each test period")
 
 # %% ../nbs/00_core/01_config.ipynb #373d934c
 class ExperimentConfig(Config):
     "Everything that a run depends on, the seed aside."
+
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the dataset, used in paths and tables")
-    method: Literal["stouter", "diffwave", "vae", "tcn_gan"] = Field("stouter", description="what is trained (section 6.1.2)")
-    n_threads: int = Field(1, gt=0, description="threads of the numerics; another number changes the last bits of a result")
+    method: Literal["stouter", "diffwave", "vae", "tcn_gan"] = Field(
+        "stouter", description="what is trained (section 6.1.2)"
+    )
+    n_threads: int = Field(
+        1, gt=0, description="threads of the numerics; another number changes the last bits of a result"
+    )
     data: DataConfig
     graph: GraphConfig = GraphConfig()
     diffusion: DiffusionConfig = DiffusionConfig()
@@ -219,14 +318,20 @@ class ExperimentConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def default_fourier_features(cls, given: object) -> object:
-        unseen = isinstance(given, dict) and isinstance(given.get("data"), dict) and given["data"].get("protocol", "new_days") != "new_days"
+        unseen = (
+            isinstance(given, dict)
+            and isinstance(given.get("data"), dict)
+            and given["data"].get("protocol", "new_days") != "new_days"
+        )
         denoiser = given.get("denoiser", {}) if unseen else None
         return {**given, "denoiser": {"n_fourier_features": 0, **denoiser}} if isinstance(denoiser, dict) else given
 
     @model_validator(mode="after")
     def check_guidance(self) -> "ExperimentConfig":
         if self.diffusion.guidance_scale != 1 and not self.train.cond_drop_prob:
-            raise ValueError(f"diffusion.guidance_scale {self.diffusion.guidance_scale} needs a network that was trained without its condition too; set train.cond_drop_prob")
+            raise ValueError(
+                f"diffusion.guidance_scale {self.diffusion.guidance_scale} needs a network that was trained without its condition too; set train.cond_drop_prob"
+            )
         if self.train.cond_drop_prob and self.method in ("vae", "tcn_gan"):
             raise ValueError(f"train.cond_drop_prob is for diffusion methods; {self.method} has no guidance")
         return self
@@ -234,11 +339,15 @@ class ExperimentConfig(Config):
     @model_validator(mode="after")
     def check_distillation(self) -> "ExperimentConfig":
         if self.distillation and (self.method in ("vae", "tcn_gan") or self.diffusion.sampler != "dpmpp_2m"):
-            raise ValueError(f"distillation is for diffusion methods with the sampler dpmpp_2m, not for {self.method} with {self.diffusion.sampler}; leave it out")
+            raise ValueError(
+                f"distillation is for diffusion methods with the sampler dpmpp_2m, not for {self.method} with {self.diffusion.sampler}; leave it out"
+            )
         return self
 
     @model_validator(mode="after")
     def check_precision(self) -> "ExperimentConfig":
         if self.diffusion.sampling_dtype != "float32" and self.method in ("vae", "tcn_gan"):
-            raise ValueError(f"diffusion.sampling_dtype is for diffusion methods; {self.method} generates in one pass of float32")
+            raise ValueError(
+                f"diffusion.sampling_dtype is for diffusion methods; {self.method} generates in one pass of float32"
+            )
         return self

@@ -8,12 +8,14 @@ __all__ = ['find_config', 'RENAMED_KEYS', 'RENAMED_VALUES', 'experiments_folder'
            'use_simulated_city', 'load_config', 'field_table']
 
 # %% ../nbs/00_core/02_config_file.ipynb #160102e2
-import yaml
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+
+import yaml
 from pydantic import BaseModel, ValidationError
+
 import stouter
 from .config import ExperimentConfig
 from .files import InputError
@@ -65,7 +67,9 @@ def parse_yaml(
         return yaml.load(text, StrictLoader)
     except yaml.YAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise InputError(f"{where}{line}: not valid YAML ({getattr(error, 'problem', error)}); mend that line") from None
+        raise InputError(
+            f"{where}{line}: not valid YAML ({getattr(error, 'problem', error)}); mend that line"
+        ) from None
 
 
 def read_yaml(
@@ -97,15 +101,34 @@ def set_by_path(
 
 # %% ../nbs/00_core/02_config_file.ipynb #e1a0c7d3
 RENAMED_KEYS = {  # dotted key of version 0.1 -> new key
-    "threads": "n_threads", "student": "distillation", "distillation.n_lessons": "distillation.n_teacher_samples",
-    "data.coverage": "data.min_coverage", "data.new_share": "data.test_station_fraction", "data.block_km": "data.block_size_km", "data.other_city": "data.target_source",
-    "data.source.keep": "data.source.cache_dir", "data.source.outside": "data.source.unknown_stations", "data.source.shards": "data.source.sharded",
-    "data.source.only": "data.source.patch_ids", "data.source.bridge_hours": "data.source.max_gap_hours", "data.source.zone": "data.source.timezone",
-    "graph.both_ways": "graph.bidirectional", "graph.wrap": "graph.periodic", "graph.hidden": "graph.hidden_channels", "graph.dim": "graph.embedding_dim", "graph.hide": "graph.ablate",
-    "denoiser.width": "denoiser.base_channels", "denoiser.multipliers": "denoiser.channel_multipliers", "denoiser.pooled": "denoiser.pool_hours",
+    "threads": "n_threads",
+    "student": "distillation",
+    "distillation.n_lessons": "distillation.n_teacher_samples",
+    "data.coverage": "data.min_coverage",
+    "data.new_share": "data.test_station_fraction",
+    "data.block_km": "data.block_size_km",
+    "data.other_city": "data.target_source",
+    "data.source.keep": "data.source.cache_dir",
+    "data.source.outside": "data.source.unknown_stations",
+    "data.source.shards": "data.source.sharded",
+    "data.source.only": "data.source.patch_ids",
+    "data.source.bridge_hours": "data.source.max_gap_hours",
+    "data.source.zone": "data.source.timezone",
+    "graph.both_ways": "graph.bidirectional",
+    "graph.wrap": "graph.periodic",
+    "graph.hidden": "graph.hidden_channels",
+    "graph.dim": "graph.embedding_dim",
+    "graph.hide": "graph.ablate",
+    "denoiser.width": "denoiser.base_channels",
+    "denoiser.multipliers": "denoiser.channel_multipliers",
+    "denoiser.pooled": "denoiser.pool_hours",
     "denoiser.place_waves": "denoiser.n_fourier_features",
-    "diffusion.objective": "diffusion.prediction_type", "diffusion.guidance": "diffusion.guidance_scale", "diffusion.precision": "diffusion.sampling_dtype",
-    "train.clip": "train.max_grad_norm", "train.hidden_share": "train.cond_drop_prob", "train.lent_days": "train.weekday_randomization",
+    "diffusion.objective": "diffusion.prediction_type",
+    "diffusion.guidance": "diffusion.guidance_scale",
+    "diffusion.precision": "diffusion.sampling_dtype",
+    "train.clip": "train.max_grad_norm",
+    "train.hidden_share": "train.cond_drop_prob",
+    "train.lent_days": "train.weekday_randomization",
 }
 RENAMED_VALUES = {  # dotted key -> value of version 0.1 -> new value
     "data.source.kind": {"records": "cdr", "traffic": "netcdf"},
@@ -122,13 +145,17 @@ def describe_renamed(
     "The new name of a key or value of version 0.1."
     path = [str(part) for part in error["loc"]]
     if path[1:2] in (["source"], ["target_source"]):
-        del path[2:3]                               # the kind of source, which pydantic puts into the location
+        del path[2:3]  # the kind of source, which pydantic puts into the location
     is_kind = error["type"] == "union_tag_invalid"
     path += ["kind"] * is_kind
     key = ".".join(path)
     shared = key.replace("data.target_source.", "data.source.")
     if error["type"] == "extra_forbidden":
-        return f"{key}: renamed; write {'.'.join([*path[:-1], RENAMED_KEYS[shared].split('.')[-1]])}" if shared in RENAMED_KEYS else None
+        return (
+            f"{key}: renamed; write {'.'.join([*path[:-1], RENAMED_KEYS[shared].split('.')[-1]])}"
+            if shared in RENAMED_KEYS
+            else None
+        )
     value = error["ctx"]["tag"] if is_kind else error["input"]
     new = RENAMED_VALUES.get(shared, {}).get(value) if isinstance(value, str) else None
     return f"{key}: {value} was renamed; write {new}" if new else None
@@ -149,8 +176,12 @@ def known_fields(
     "Fields of the model that holds the last part of `location`."
     model = ExperimentConfig
     for part in location[:-1]:
-        models = models_in(model)                    # of a union of sources the next part says which
-        model = next(k for k in models if k.model_fields["kind"].default == part) if len(models) > 1 else models[0].model_fields[part].annotation
+        models = models_in(model)  # of a union of sources the next part says which
+        model = (
+            next(k for k in models if k.model_fields["kind"].default == part)
+            if len(models) > 1
+            else models[0].model_fields[part].annotation
+        )
     return sorted(model.model_fields)
 
 
@@ -160,7 +191,9 @@ def format_error(
     "One error in words: dotted field, what was expected, what came."
     if new_name := describe_renamed(error):
         return new_name
-    where = ".".join(str(part) for part in error["loc"]) + ": " * bool(error["loc"])  # fields that do not go together have no place
+    where = ".".join(str(part) for part in error["loc"]) + ": " * bool(
+        error["loc"]
+    )  # fields that do not go together have no place
     if error["type"] == "extra_forbidden":
         return f"{where}unknown key; known here are {known_fields(error['loc'])}"
     if error["type"] == "missing":
@@ -176,9 +209,14 @@ def use_simulated_city(
 ) -> dict:  # the same on a simulated city, named so
     "Put a simulated city in the place of the records, and another one in that of `target_source`. Raises `InputError` for a file that does not give its size."
     if "simulated" not in tree:
-        raise InputError(f"{where}: has no field 'simulated' with the size of a stand-in; add it, or choose a file such as milan_internet")
+        raise InputError(
+            f"{where}: has no field 'simulated' with the size of a stand-in; add it, or choose a file such as milan_internet"
+        )
     city, data = {"kind": "simulated", **tree["simulated"]}, tree.get("data", {})
-    cities = {"source": city, **({"target_source": {**city, "seed": city.get("seed", 0) + 1}} if data.get("target_source") else {})}
+    cities = {
+        "source": city,
+        **({"target_source": {**city, "seed": city.get("seed", 0) + 1}} if data.get("target_source") else {}),
+    }
     return {**tree, "name": f"simulated_{tree.get('name')}", "data": {**data, **cities}}
 
 # %% ../nbs/00_core/02_config_file.ipynb #b02ad8d4
@@ -190,7 +228,11 @@ def load_config(
     "Read and check a configuration. Raises `InputError` with every error in one line, `FileNotFoundError` if there is no file."
     path = find_config(name)
     tree = read_yaml(path)
-    tree = {key: value for key, value in (use_simulated_city(tree, path) if simulated else tree).items() if key != "simulated"}
+    tree = {
+        key: value
+        for key, value in (use_simulated_city(tree, path) if simulated else tree).items()
+        if key != "simulated"
+    }
     for key, value in (overrides or {}).items():
         tree = set_by_path(tree, key, parse_yaml(value, f"-p {key} {value}") if isinstance(value, str) else value)
     try:
@@ -198,7 +240,9 @@ def load_config(
     except ValidationError as error:
         raise InputError(f"{path}: " + "; ".join(format_error(e) for e in error.errors())) from None
     except TypeError:
-        raise InputError(f"{path}: the fields of a configuration are words; found {[k for k in tree if not isinstance(k, str)]}") from None
+        raise InputError(
+            f"{path}: the fields of a configuration are words; found {[k for k in tree if not isinstance(k, str)]}"
+        ) from None
 
 # %% ../nbs/00_core/02_config_file.ipynb #bb3a88e3
 def field_table(
@@ -207,6 +251,7 @@ def field_table(
     "The fields of one model as a Markdown table, from the model itself."
     rows = [
         f"| `{name}` | {'required' if field.is_required() else f'`{field.default}`'} | {field.description} |"
-        for name, field in model.model_fields.items() if field.description
+        for name, field in model.model_fields.items()
+        if field.description
     ]
     return "\n".join(["| field | default | meaning |", "|---|---|---|", *rows])

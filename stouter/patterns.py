@@ -8,11 +8,13 @@ __all__ = ['check_volumes', 'plot_autocorrelation', 'group_means', 'weekly_profi
            'correlation_by_distance', 'hour_of_week_cv', 'plot_hour_of_week_range', 'describe_patterns']
 
 # %% ../nbs/01_data/14_patterns.ipynb #21888b91
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from collections.abc import Sequence
 from scipy.stats import spearmanr
+
 from .data.autocorrelation import autocorrelation
 from .data.traffic import hour_of_week
 from .style import COLOURS
@@ -25,7 +27,9 @@ def check_volumes(
     "Raises `ValueError` for anything but stations x hours, or hours of another number."
     values = np.asarray(values, dtype="float64")
     if values.ndim != 2 or not values.size or (hours is not None and len(hours) != values.shape[1]):
-        raise ValueError(f"expected volumes of stations x hours{'' if hours is None else f' for {len(hours)} hours'}, got shape {values.shape}")
+        raise ValueError(
+            f"expected volumes of stations x hours{'' if hours is None else f' for {len(hours)} hours'}, got shape {values.shape}"
+        )
     return values
 
 # %% ../nbs/01_data/14_patterns.ipynb #db2241c5
@@ -38,7 +42,7 @@ def plot_autocorrelation(
     ax = ax or plt.subplots()[1]
     for name, values in series.items():
         low, middle, high = np.nanpercentile(autocorrelation(check_volumes(values), max_lag), [10, 50, 90], axis=0)
-        line, = ax.plot(middle, label=name, lw=1)
+        (line,) = ax.plot(middle, label=name, lw=1)
         ax.fill_between(np.arange(max_lag + 1), low, high, color=line.get_color(), alpha=0.2, lw=0)
     ax.set(xlabel="lag (hours)", ylabel="autocorrelation", xticks=range(0, max_lag + 1, 24))
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
@@ -99,7 +103,9 @@ def plot_daily_means(
 ) -> plt.Axes:  # the axes, for the caller to add to
     "Mean traffic of each local day, scaled to [0, 1], Sundays marked (Fig. 1a)."
     ax = ax or plt.subplots()[1]
-    daily = pd.DataFrame(check_volumes(values, hours).T, index=hours.tz_localize(None).normalize()).groupby(level=0).mean()
+    daily = (
+        pd.DataFrame(check_volumes(values, hours).T, index=hours.tz_localize(None).normalize()).groupby(level=0).mean()
+    )
     for name, series in zip(names, min_max_scale(daily.to_numpy().T)):
         ax.plot(daily.index, series, label=name, marker=".", lw=1)
     for sunday in daily.index[daily.index.day_of_week == 6]:
@@ -134,7 +140,9 @@ def tail_index(
     "Hill's estimate of the tail of levels. Raises `ValueError` for fewer than three positive levels."
     levels = np.sort(np.asarray(levels, dtype="float64"))[::-1]
     if len(levels) < 3 or not levels[-1] > 0:
-        raise ValueError(f"expected at least three positive levels, got {len(levels)}; leave out stations without traffic")
+        raise ValueError(
+            f"expected at least three positive levels, got {len(levels)}; leave out stations without traffic"
+        )
     k = max(int(tail_fraction * len(levels)), 2)
     return float(1 / np.log(levels[:k] / levels[k]).mean())
 
@@ -157,15 +165,28 @@ def correlation_by_distance(
     "Mean correlation of pairs of stations by great-circle distance. Raises `ValueError` if the shapes disagree."
     values, (lon, lat) = check_volumes(values), np.radians(stations[["lon", "lat"]].to_numpy(dtype="float64").T)
     if len(values) != len(lon):
-        raise ValueError(f"got volumes of {len(values)} stations and places of {len(lon)}; give the same stations in the same order")
+        raise ValueError(
+            f"got volumes of {len(values)} stations and places of {len(lon)}; give the same stations in the same order"
+        )
     normalized = np.nan_to_num(values - np.nanmean(values, axis=1, keepdims=True))
     normalized /= np.maximum(np.linalg.norm(normalized, axis=1, keepdims=True), 1e-300)
     subset = np.unique(np.linspace(0, len(lon) - 1, 300).astype(int))
-    haversine = np.sin((lat[subset, None] - lat) / 2) ** 2 + np.cos(lat[subset, None]) * np.cos(lat) * np.sin((lon[subset, None] - lon) / 2) ** 2
-    pairs = pd.DataFrame({"distance": 2 * 6371 * np.arcsin(np.sqrt(haversine)).ravel(), "correlation": (normalized[subset] @ normalized.T).ravel()})
+    haversine = (
+        np.sin((lat[subset, None] - lat) / 2) ** 2
+        + np.cos(lat[subset, None]) * np.cos(lat) * np.sin((lon[subset, None] - lon) / 2) ** 2
+    )
+    pairs = pd.DataFrame(
+        {
+            "distance": 2 * 6371 * np.arcsin(np.sqrt(haversine)).ravel(),
+            "correlation": (normalized[subset] @ normalized.T).ravel(),
+        }
+    )
     pairs = pairs[(subset[:, None] != np.arange(len(lon))).ravel()]
-    return pairs.groupby(pd.cut(pairs.distance, edges, include_lowest=True), observed=True).agg(
-        distance=("distance", "mean"), correlation=("correlation", "mean"), pairs=("distance", "size")).reset_index(drop=True)
+    return (
+        pairs.groupby(pd.cut(pairs.distance, edges, include_lowest=True), observed=True)
+        .agg(distance=("distance", "mean"), correlation=("correlation", "mean"), pairs=("distance", "size"))
+        .reset_index(drop=True)
+    )
 
 # %% ../nbs/01_data/14_patterns.ipynb #049cba30
 def hour_of_week_cv(
@@ -207,12 +228,21 @@ def describe_patterns(
 ) -> pd.Series:  # the patterns of a city, by name
     "The three patterns (section 3.2) as numbers. Raises `ValueError` for less than two weeks or two stations."
     variation, levels = hour_of_week_cv(values, hours), np.nanmean(values, axis=1)
-    r, residual, ratio = autocorrelation(values, 168), log_seasonal_residuals(values, hours), weekend_ratio(values, hours)
+    r, residual, ratio = (
+        autocorrelation(values, 168),
+        log_seasonal_residuals(values, hours),
+        weekend_ratio(values, hours),
+    )
     numbers = {
-        "autocorrelation 1 h": r[:, 1], "autocorrelation 24 h": r[:, 24], "autocorrelation 168 h": r[:, 168],
-        "explained by hour of day": explained_variance(values, hours.hour.to_numpy()), "explained by hour of week": explained_variance(values, hour_of_week(hours)),
-        "weekend / working day": ratio, "one hour of the week, variation": variation,
-        "residual spread (log)": np.nanstd(residual, axis=1), "residual after 24 h": autocorrelation(residual, 24)[:, 24],
+        "autocorrelation 1 h": r[:, 1],
+        "autocorrelation 24 h": r[:, 24],
+        "autocorrelation 168 h": r[:, 168],
+        "explained by hour of day": explained_variance(values, hours.hour.to_numpy()),
+        "explained by hour of week": explained_variance(values, hour_of_week(hours)),
+        "weekend / working day": ratio,
+        "one hour of the week, variation": variation,
+        "residual spread (log)": np.nanstd(residual, axis=1),
+        "residual after 24 h": autocorrelation(residual, 24)[:, 24],
     }
     table = pd.Series({name: np.nanmedian(number) for name, number in numbers.items()})
     table["weekend / working day, deviation"] = np.nanstd(ratio)

@@ -10,17 +10,19 @@ __all__ = ['TIE_TOLERANCE', 'PAPER_DATASETS', 'source_colours', 'plot_week', 'se
            'compare_with_paper']
 
 # %% ../nbs/09_reports/01_plots.ipynb #d4cd2b16
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+
 from .evaluation.calibration import central_interval
 from .evaluation.metrics import metric_goals
 from .evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
 from .evaluation.realism import REALISM_GOALS
-from .evaluation.score_card import cell_text, difference, score_card, ScoreCard
+from .evaluation.score_card import ScoreCard, cell_text, difference, score_card
 from .files import atomic_write
 from .style import COLOURS
 
@@ -47,7 +49,9 @@ def plot_week(
     "Real line, generated median and 80 % band. Raises `ValueError` if the hours do not fit the series."
     real, generated = np.asarray(real, float), np.asarray(generated, float)
     if not real.shape == generated.shape[1:] == (len(hours),):
-        raise ValueError(f"{len(hours)} hours need real (H,) and generated (S, H); got {real.shape} and {generated.shape}")
+        raise ValueError(
+            f"{len(hours)} hours need real (H,) and generated (S, H); got {real.shape} and {generated.shape}"
+        )
     ax = ax or plt.subplots()[1]
     colours = source_colours(["real", source])
     local = hours.tz_localize(None)
@@ -125,7 +129,10 @@ def plot_distribution(
         raise ValueError(f"no values of {empty[0]!r} to draw; leave it out")
     edges = np.linspace(min(v.min() for v in values.values()), max(v.max() for v in values.values()), n_bins + 1)
     middle = (edges[1:] + edges[:-1]) / 2
-    parts = [pd.DataFrame({"value": middle, "share": np.histogram(v, edges)[0] / len(v), "source": n}) for n, v in values.items()]
+    parts = [
+        pd.DataFrame({"value": middle, "share": np.histogram(v, edges)[0] / len(v), "source": n})
+        for n, v in values.items()
+    ]
     shares = pd.concat(parts, ignore_index=True)
     shares["share"] = shares["share"].replace(0, np.nan)  # log axis: an empty bin is a gap
     sns.lineplot(shares, x="value", y="share", hue="source", palette=colours, drawstyle="steps-mid", ax=ax)
@@ -144,7 +151,15 @@ def plot_history(
         step, width = np.arange(len(curve)), -(-len(curve) // 200)
         parts.append(pd.DataFrame({"step": step // width * width, "loss": np.asarray(curve, float), "curve": name}))
     colours = source_colours(losses)
-    sns.lineplot(pd.concat(parts, ignore_index=True), x="step", y="loss", hue="curve", palette=colours, errorbar=("pi", 80), ax=ax)
+    sns.lineplot(
+        pd.concat(parts, ignore_index=True),
+        x="step",
+        y="loss",
+        hue="curve",
+        palette=colours,
+        errorbar=("pi", 80),
+        ax=ax,
+    )
     if len(losses) == 1:
         ax.get_legend().remove()
         return ax
@@ -190,8 +205,14 @@ def summarize_run(
         best = min(others, key=lambda name: others[name][metric])
         loss, best_loss = metrics[model][metric], others[best][metric]
         difference = abs(loss / best_loss - 1) if best_loss else float("inf")
-        change, word = (f"{difference:.0%} below", "better") if loss < best_loss else (f"{difference:.0%} above" if best_loss else "above", "worse")
-        parts.append(f"{title} {loss:.3g}, {change} the {best}'s {best_loss:.3g} ({'about the same' if difference < TIE_TOLERANCE else word})")
+        change, word = (
+            (f"{difference:.0%} below", "better")
+            if loss < best_loss
+            else (f"{difference:.0%} above" if best_loss else "above", "worse")
+        )
+        parts.append(
+            f"{title} {loss:.3g}, {change} the {best}'s {best_loss:.3g} ({'about the same' if difference < TIE_TOLERANCE else word})"
+        )
     coverage = f"its 80 % band holds {metrics[model]['coverage_80']:.0%} of the real hours"
     return f"**{model}**: " + "; ".join([*parts, coverage]) + "."
 
@@ -205,14 +226,26 @@ def plot_map(
     "Places, coloured by their traffic. Raises `ValueError` for a level without a place."
     unknown = level.index.difference(stations.index)
     if len(unknown):
-        raise ValueError(f"no place for {len(unknown)} of {len(level)} stations, first {unknown[0]}; give the table that holds them all")
+        raise ValueError(
+            f"no place for {len(unknown)} of {len(level)} stations, first {unknown[0]}; give the table that holds them all"
+        )
     ax = ax or plt.subplots(figsize=(4.2, 3.4))[1]
     with_traffic, without_traffic = stations.loc[level.index], stations.drop(index=level.index)
     size = np.clip(3000 / len(stations), 1, 40)
     ax.scatter(without_traffic["lon"], without_traffic["lat"], s=min(size, 4), color="lightgrey", linewidths=0)
-    dots = ax.scatter(with_traffic["lon"], with_traffic["lat"], s=max(size, 8), c=level, norm="log" if (level > 0).all() else None, cmap="viridis", linewidths=0)
+    dots = ax.scatter(
+        with_traffic["lon"],
+        with_traffic["lat"],
+        s=max(size, 8),
+        c=level,
+        norm="log" if (level > 0).all() else None,
+        cmap="viridis",
+        linewidths=0,
+    )
     ax.figure.colorbar(dots, ax=ax, label=label)
-    ax.set(xlabel="longitude (degrees)", ylabel="latitude (degrees)", aspect=1 / np.cos(np.radians(stations["lat"].mean())))
+    ax.set(
+        xlabel="longitude (degrees)", ylabel="latitude (degrees)", aspect=1 / np.cos(np.radians(stations["lat"].mean()))
+    )
     ax.ticklabel_format(useOffset=False)
     ax.locator_params(nbins=4)
     return ax
@@ -275,7 +308,10 @@ def run_score_cards(
 ) -> dict[str, ScoreCard]:  # "scores" and, where there are any, "realism"
     "The cards of one run, one study or one judgement."
     physical = {name: "lower" for name in table.metric if name.endswith("_physical")}
-    parts = {"scores": metric_goals(n_samples) | physical, "realism": {name: goal for name, goal in REALISM_GOALS.items() if goal is not None}}
+    parts = {
+        "scores": metric_goals(n_samples) | physical,
+        "realism": {name: goal for name, goal in REALISM_GOALS.items() if goal is not None},
+    }
     realistic = table.metric.isin(REALISM_GOALS)
     shown = {"scores": table[~realistic], "realism": table[realistic]}
     return {name: score_card(shown[name], goals) for name, goals in parts.items() if len(shown[name])}
@@ -287,7 +323,13 @@ def format_card(
     "The card for a terminal."
     goals = {name: "low" if goal == "lower" else f"-> {goal:.3g}" for name, goal in card.goals.items()}
     star = {name: "*" if card.loss[name].notna().sum() > 1 else "" for name in card.mean}
-    rows = {name: [goals.get(name, ""), *(cell_text(card, method, name).replace("**", star[name]) for method in card.mean.index)] for name in card.mean}
+    rows = {
+        name: [
+            goals.get(name, ""),
+            *(cell_text(card, method, name).replace("**", star[name]) for method in card.mean.index),
+        ]
+        for name in card.mean
+    }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["good", *card.mean.index]).to_string()
 
 # %% ../nbs/09_reports/01_plots.ipynb #683a0ceb
@@ -307,8 +349,33 @@ def compare(
             both = by_seed[[variant, baseline]].dropna()
             if len(both):
                 d, scale = difference(both[variant], both[baseline], level), abs(both[baseline].mean())
-                rows.append((dataset, metric, variant, both[baseline].mean(), both[variant].mean(), d.mean / scale, d.low / scale, d.high / scale, len(both)))
-    return pd.DataFrame(rows, columns=["dataset", "metric", "variant", "baseline", "value", "relative_difference", "ci_low", "ci_high", "seeds"])
+                rows.append(
+                    (
+                        dataset,
+                        metric,
+                        variant,
+                        both[baseline].mean(),
+                        both[variant].mean(),
+                        d.mean / scale,
+                        d.low / scale,
+                        d.high / scale,
+                        len(both),
+                    )
+                )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "dataset",
+            "metric",
+            "variant",
+            "baseline",
+            "value",
+            "relative_difference",
+            "ci_low",
+            "ci_high",
+            "seeds",
+        ],
+    )
 
 # %% ../nbs/09_reports/01_plots.ipynb #491f7df7
 def verdict(
@@ -332,7 +399,9 @@ def summarize_comparison(
         for row in group.itertuples():
             by_verdict[verdict(row.ci_low, row.ci_high)].append(f"{row.variant} ({row.relative_difference:+.1%})")
         parts = [f"{word}: {', '.join(names)}" for word, names in by_verdict.items() if names]
-        lines.append(f"- **{dataset}, {metric}**, against {baseline} ({group.baseline.iloc[0]:.3g}, {group.seeds.max()} seeds): {'; '.join(parts)}.")
+        lines.append(
+            f"- **{dataset}, {metric}**, against {baseline} ({group.baseline.iloc[0]:.3g}, {group.seeds.max()} seeds): {'; '.join(parts)}."
+        )
     return "\n".join(lines)
 
 # %% ../nbs/09_reports/01_plots.ipynb #edc8d954
@@ -346,10 +415,24 @@ def plot_comparison(
     for k, (metric, colour) in enumerate(zip(metrics, sns.color_palette(n_colors=len(metrics)))):
         part = rows[rows.metric == metric]
         height = [variants.index(v) + 0.16 * (k - (len(metrics) - 1) / 2) for v in part.variant]
-        ax.errorbar(100 * part.relative_difference, height, xerr=100 * np.abs(part[["ci_low", "ci_high"]].to_numpy().T - part.relative_difference.to_numpy()), fmt="o", ms=4, lw=1,
-                    capsize=2, color=colour, label=metric)
+        ax.errorbar(
+            100 * part.relative_difference,
+            height,
+            xerr=100 * np.abs(part[["ci_low", "ci_high"]].to_numpy().T - part.relative_difference.to_numpy()),
+            fmt="o",
+            ms=4,
+            lw=1,
+            capsize=2,
+            color=colour,
+            label=metric,
+        )
     ax.axvline(0, color="grey", lw=0.8)
-    ax.set(yticks=range(len(variants)), yticklabels=variants, xlabel="% above the baseline (lower is better)", ylim=(len(variants) - 0.5, -0.5))
+    ax.set(
+        yticks=range(len(variants)),
+        yticklabels=variants,
+        xlabel="% above the baseline (lower is better)",
+        ylim=(len(variants) - 0.5, -0.5),
+    )
     ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
@@ -363,9 +446,27 @@ def compare_with_paper(
 ) -> pd.DataFrame:  # (dataset, variant) x (metric, [mean, deviation, paper])
     "Paired metrics of our runs, and the paper's where it has the data set."
     metrics = ["mae", "rmse", "jsd_paper"]
-    ours = table[table.metric.isin(metrics)].groupby(["dataset", "variant", "metric"], sort=False).value.agg(mean="mean", deviation="std")
-    printed = paper[["dataset", "variant", *metrics]].melt(["dataset", "variant"], var_name="metric", value_name="paper")
-    rows = ours.reset_index().assign(paper_dataset=lambda x: x.dataset.str.removeprefix("simulated_").replace(PAPER_DATASETS))
-    rows = rows.merge(printed, "left", left_on=["paper_dataset", "variant", "metric"], right_on=["dataset", "variant", "metric"], suffixes=("", "_"))
-    wide = rows.pivot(index=["dataset", "variant"], columns="metric", values=["mean", "deviation", "paper"]).swaplevel(axis=1)
-    return wide[[(m, kind) for m in metrics for kind in ("mean", "deviation", "paper")]].reindex(ours.index.droplevel("metric").unique())
+    ours = (
+        table[table.metric.isin(metrics)]
+        .groupby(["dataset", "variant", "metric"], sort=False)
+        .value.agg(mean="mean", deviation="std")
+    )
+    printed = paper[["dataset", "variant", *metrics]].melt(
+        ["dataset", "variant"], var_name="metric", value_name="paper"
+    )
+    rows = ours.reset_index().assign(
+        paper_dataset=lambda x: x.dataset.str.removeprefix("simulated_").replace(PAPER_DATASETS)
+    )
+    rows = rows.merge(
+        printed,
+        "left",
+        left_on=["paper_dataset", "variant", "metric"],
+        right_on=["dataset", "variant", "metric"],
+        suffixes=("", "_"),
+    )
+    wide = rows.pivot(index=["dataset", "variant"], columns="metric", values=["mean", "deviation", "paper"]).swaplevel(
+        axis=1
+    )
+    return wide[[(m, kind) for m in metrics for kind in ("mean", "deviation", "paper")]].reindex(
+        ours.index.droplevel("metric").unique()
+    )

@@ -12,12 +12,26 @@ import seaborn as sns
 def set_plot_style() -> None:
     "Seaborn ticks, paper, colour-blind palette, 6 x 2.4 inches; called once per notebook."
     sns.set_theme(
-        context="paper", style="ticks", palette="colorblind",
+        context="paper",
+        style="ticks",
+        palette="colorblind",
         rc={"figure.figsize": (6, 2.4), "figure.dpi": 100, "axes.spines.top": False, "axes.spines.right": False},
     )
 
 # %% ../nbs/00_core/04_plot_style.ipynb #f6c09c8c
-COLOURS = dict(zip(
-    ("real", "STOUTER", "historical average", "bootstrap", "Gaussian", "VAE", "TCN-GAN", "DiffWave", "nearest stations"),
-    ("#222222", *sns.color_palette("colorblind", 10).as_hex()),
-))
+COLOURS = dict(
+    zip(
+        (
+            "real",
+            "STOUTER",
+            "historical average",
+            "bootstrap",
+            "Gaussian",
+            "VAE",
+            "TCN-GAN",
+            "DiffWave",
+            "nearest stations",
+        ),
+        ("#222222", *sns.color_palette("colorblind", 10).as_hex()),
+    )
+)

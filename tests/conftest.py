@@ -1,4 +1,5 @@
 "What several tests share: the project's root, its notebooks, real data where it is, one finished tiny run."
+
 import os
 import subprocess
 import sys
@@ -10,7 +11,9 @@ ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-c", "from stouter.cli import main; main()")  # the command line in a process of its own
 SHARED = ROOT.parent / "shared" / "data"
 
-needs_data = pytest.mark.skipif(not SHARED.exists(), reason=f"real data not found beside the project ({SHARED.name} in ../shared)")
+needs_data = pytest.mark.skipif(
+    not SHARED.exists(), reason=f"real data not found beside the project ({SHARED.name} in ../shared)"
+)
 
 
 def stouter(*words, cwd=ROOT, check=True, **options):

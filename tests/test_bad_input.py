@@ -1,4 +1,5 @@
 "What a user can get wrong: one line with the place and the way out, exit status 2, no traceback."
+
 import json
 import os
 import shutil
@@ -31,10 +32,17 @@ def refused(*words, says):
 def config(folder, city, **source):
     "A small configuration on the records of the city, with parts of its source replaced."
     source = {"kind": "cdr", "records": str(city / "records"), "grid": str(city / "grid.geojson"), **source}
-    tree = {"name": "bad", "data": {"source": source, "n_test_periods": 1}, "graph": {"n_epochs": 2}, "train": {"n_updates": 2, "batch_size": 4},
-            "diffusion": {"n_steps": 5, "n_sampling_steps": 2}, "denoiser": {"base_channels": 4, "channel_multipliers": [1]}, "evaluation": {"n_samples": 2}}
+    tree = {
+        "name": "bad",
+        "data": {"source": source, "n_test_periods": 1},
+        "graph": {"n_epochs": 2},
+        "train": {"n_updates": 2, "batch_size": 4},
+        "diffusion": {"n_steps": 5, "n_sampling_steps": 2},
+        "denoiser": {"base_channels": 4, "channel_multipliers": [1]},
+        "evaluation": {"n_samples": 2},
+    }
     path = folder / "bad.yaml"
-    path.write_text(json.dumps(tree))                # JSON is YAML
+    path.write_text(json.dumps(tree))  # JSON is YAML
     return path
 
 
@@ -48,16 +56,28 @@ def spoil(city, tmp_path, name, change):
 
 
 def test_missing_files(tmp_path, city):
-    refused("run", config(tmp_path, city, grid=str(tmp_path / "none.geojson")), "--out", tmp_path / "r", says=["none.geojson"])
-    refused("run", config(tmp_path, city, records=str(tmp_path / "no/*.txt")), "--out", tmp_path / "r2", says=["no/*.txt"])
+    refused(
+        "run",
+        config(tmp_path, city, grid=str(tmp_path / "none.geojson")),
+        "--out",
+        tmp_path / "r",
+        says=["none.geojson"],
+    )
+    refused(
+        "run", config(tmp_path, city, records=str(tmp_path / "no/*.txt")), "--out", tmp_path / "r2", says=["no/*.txt"]
+    )
     refused("run", tmp_path / "none.yaml", says=["none.yaml", "demo"])
-    refused("generate", tmp_path, "--days", "2013-11-01", "--out", tmp_path / "x.parquet", says=["no run in", "stouter run"])
+    refused(
+        "generate", tmp_path, "--days", "2013-11-01", "--out", tmp_path / "x.parquet", says=["no run in", "stouter run"]
+    )
     refused("evaluate", "--real", tmp_path / "a.nc", "--generated", tmp_path / "b.parquet", says=["a.nc"])
 
 
 def test_evaluate_says_which_station_has_no_place(tmp_path):
     hours = pd.date_range("2013-11-01", periods=48, freq="h", tz="Europe/Rome")
-    rows = pd.concat([pd.DataFrame({"station": s, "time": hours, "service": "sms", "value": range(48)}) for s in (1, 2)])
+    rows = pd.concat(
+        [pd.DataFrame({"station": s, "time": hours, "service": "sms", "value": range(48)}) for s in (1, 2)]
+    )
     rows.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "places.csv").write_text("id,lon,lat\n1,9.1,45.4\n")
     files = ("evaluate", "--real", tmp_path / "a.parquet", "--generated", tmp_path / "a.parquet")
@@ -69,7 +89,13 @@ def test_evaluate_says_which_station_has_no_place(tmp_path):
 
 
 def test_evaluate_names_the_key_of_an_array_that_does_not_fit(tmp_path):
-    whole = {"values": np.ones((2, 48)), "stations": [1, 2], "start": "2013-11-01 00:00", "zone": "Europe/Rome", "service": "sms"}
+    whole = {
+        "values": np.ones((2, 48)),
+        "stations": [1, 2],
+        "start": "2013-11-01 00:00",
+        "zone": "Europe/Rome",
+        "service": "sms",
+    }
     np.savez(tmp_path / "real.npz", **whole)
     for change, says in (
         ({"values": np.ones((3, 4, 48))}, ["made.npz", "key stations has shape (2,)", "(3, 4, 48)"]),
@@ -90,6 +116,7 @@ def test_few_bad_lines_are_counted_and_many_are_fatal(tmp_path, city):
                 fields = lines[i].split("\t")
                 lines[i] = "\t".join([*fields[:3], "abc", *fields[4:]])
             return "\n".join(lines) + "\n"
+
         return change
 
     copy, path = spoil(city, tmp_path / "few", "records", letters(500))
@@ -97,14 +124,26 @@ def test_few_bad_lines_are_counted_and_many_are_fatal(tmp_path, city):
     report = (tmp_path / "few.json").read_text()
     assert path.name in report and "abc" in report
     copy, path = spoil(city, tmp_path / "many", "records", letters(20))
-    refused("ingest", copy / "records", "--grid", copy / "grid.geojson", "--out", tmp_path / "many.nc", says=[path.name, "line", "abc"])
+    refused(
+        "ingest",
+        copy / "records",
+        "--grid",
+        copy / "grid.geojson",
+        "--out",
+        tmp_path / "many.nc",
+        says=[path.name, "line", "abc"],
+    )
     assert not (tmp_path / "many.nc").exists()
 
 
 def test_a_file_that_is_no_cdr(tmp_path, city):
     (tmp_path / "page.txt").write_text("<!doctype html>\n<html><body>404</body></html>\n")
-    refused("ingest", tmp_path / "page.txt", "--grid", city / "grid.geojson", "--out", tmp_path / "x.nc", says=["page.txt"])
-    refused("run", config(tmp_path, city, records=str(tmp_path / "page.txt")), "--out", tmp_path / "r", says=["page.txt"])
+    refused(
+        "ingest", tmp_path / "page.txt", "--grid", city / "grid.geojson", "--out", tmp_path / "x.nc", says=["page.txt"]
+    )
+    refused(
+        "run", config(tmp_path, city, records=str(tmp_path / "page.txt")), "--out", tmp_path / "r", says=["page.txt"]
+    )
 
 
 def test_configuration(tmp_path, city):
@@ -155,7 +194,15 @@ def test_torn_weights(tiny_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(tiny_run[0], copy)
     os.truncate(copy / "weights.safetensors", 1000)
-    refused("generate", copy, "--days", "2013-12-01", "--out", tmp_path / "x.parquet", says=["weights.safetensors", "damaged"])
+    refused(
+        "generate",
+        copy,
+        "--days",
+        "2013-12-01",
+        "--out",
+        tmp_path / "x.parquet",
+        says=["weights.safetensors", "damaged"],
+    )
 
 
 def test_folder_of_another_run(tiny_run):

@@ -1,4 +1,5 @@
 "Bad raw records: each is refused with words that help, or set aside and counted."
+
 import gzip
 import os
 
@@ -15,18 +16,24 @@ STATIONS = pd.DataFrame({"lon": [9.19, 9.20], "lat": [45.46, 45.47]}, index=[1, 
 LINES = [f"{s}\t{MIDNIGHT + SLOT * t}\t39\t0.25\t\t\t\t1.5" for s in (1, 2) for t in range(144)]  # one day, 288 lines
 GOOD = "\n".join(LINES) + "\n"
 HEADING = "datetime,CellID,countrycode,smsin,smsout,callin,callout,internet\n"
-HOURLY = [f"2013-11-01 {h:02}:00:00,{s},39,0.25,,,,1.5" for h in range(24) for s in range(1, 11)]  # ten squares, 240 lines
+HOURLY = [
+    f"2013-11-01 {h:02}:00:00,{s},39,0.25,,,,1.5" for h in range(24) for s in range(1, 11)
+]  # ten squares, 240 lines
 TEN = pd.DataFrame({"lon": 9.19, "lat": 45.46}, index=range(1, 11))
 
 
 def hourly(text=None, n=1, heading=HEADING, lines=HOURLY):
     "The hourly copy of a good day, `n` of its lines replaced by `text`."
-    return heading + "\n".join([*lines[:7], *([text] * n if text is not None else lines[7:7 + n]), *lines[7 + n:]]) + "\n"
+    return (
+        heading
+        + "\n".join([*lines[:7], *([text] * n if text is not None else lines[7 : 7 + n]), *lines[7 + n :]])
+        + "\n"
+    )
 
 
 def spoil(text, n=1):
     "The good day with `n` of its lines replaced by `text`."
-    return "\n".join([*LINES[:7], *[text] * n, *LINES[7 + n:]]) + "\n"
+    return "\n".join([*LINES[:7], *[text] * n, *LINES[7 + n :]]) + "\n"
 
 
 def ingest(folder, content, name="day.txt", stations=STATIONS):
@@ -41,26 +48,53 @@ REFUSED = {
     "zero bytes gz": ("day.txt.gz", b"", "is empty"),
     "blank lines only": ("day.txt", b"\n\r\n\n", "no records"),
     "header and nothing": ("day.csv", HEADING.encode(), "no CDR file: it begins .*datetime"),
-    "semicolons": ("day.csv", hourly().replace(",", ";").encode(), "no CDR file: it begins .*datetime;CellID.*and commas"),
+    "semicolons": (
+        "day.csv",
+        hourly().replace(",", ";").encode(),
+        "no CDR file: it begins .*datetime;CellID.*and commas",
+    ),
     "header lacks a column": ("day.csv", hourly().replace("internet", "data").encode(), "no CDR file"),
     "header says a column twice": ("day.csv", hourly().replace("smsout", "smsin").encode(), "no CDR file"),
     "commas without header": ("day.csv", hourly(heading="").encode(), "no CDR file.*or a header"),
     "day before month": ("day.csv", hourly().replace("2013-11-01", "01/11/2013").encode(), "no CDR file"),
     "text times with a zone": ("day.csv", hourly().replace(":00:00,", ":00:00+01:00,").encode(), "no CDR file"),
-    "text times of another zone's clock": ("day.csv", hourly().replace("2013-11-01", "2014-03-30").encode(),
-                                           "10 of 240 lines.*skipped or repeated by the clock.*'2014-03-30 02:00"),
-    "clock set back": ("day.csv", hourly().replace("2013-11-01", "2013-10-27").encode(), "10 of 240 lines.*skipped or repeated by the clock"),
-    "decimal commas in a comma file": ("day.csv", hourly().replace("0.25", "0,25").replace("1.5", "1,5").encode(), "no CDR file|cannot be used"),
+    "text times of another zone's clock": (
+        "day.csv",
+        hourly().replace("2013-11-01", "2014-03-30").encode(),
+        "10 of 240 lines.*skipped or repeated by the clock.*'2014-03-30 02:00",
+    ),
+    "clock set back": (
+        "day.csv",
+        hourly().replace("2013-11-01", "2013-10-27").encode(),
+        "10 of 240 lines.*skipped or repeated by the clock",
+    ),
+    "decimal commas in a comma file": (
+        "day.csv",
+        hourly().replace("0.25", "0,25").replace("1.5", "1,5").encode(),
+        "no CDR file|cannot be used",
+    ),
     "truncated zst": ("day.txt.zst", zstd.compress(GOOD.encode())[:-10], "no whole zstd file"),
-    "damaged zst": ("day.txt.zst", zstd.compress(GOOD.encode(), options={zstd.CompressionParameter.checksum_flag: 1})[:-1] + b"?", "no whole zstd file"),
+    "damaged zst": (
+        "day.txt.zst",
+        zstd.compress(GOOD.encode(), options={zstd.CompressionParameter.checksum_flag: 1})[:-1] + b"?",
+        "no whole zstd file",
+    ),
     "zero bytes zst": ("day.txt.zst", b"", "is empty"),
     "plain named zst": ("day.txt.zst", GOOD.encode(), "no whole zstd file"),
     "zst named plain": ("day.txt", zstd.compress(GOOD.encode()), r"name it day\.txt\.zst"),
     "bomb of blank lines": ("day.txt.gz", gzip.compress(b"\n" * 30_000_000), "no records"),
-    "bomb behind good lines": ("day.txt.gz", gzip.compress(GOOD.encode() + b"\n" * 30_000_000), "unpacks to more than 200 times"),
+    "bomb behind good lines": (
+        "day.txt.gz",
+        gzip.compress(GOOD.encode() + b"\n" * 30_000_000),
+        "unpacks to more than 200 times",
+    ),
     "one line without end": ("day.txt.gz", gzip.compress(b"1" * 10_000_000), "no CDR file: it begins|unpacks to more"),
     "header only": ("day.txt", b"CellID\tdatetime\tcountrycode\tsmsin\n", "no CDR file: it begins .*CellID"),
-    "PDF": ("day.txt", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<< /Type /Catalog >>\n" + bytes(range(256)) * 40, "no CDR file: it begins .*%PDF"),
+    "PDF": (
+        "day.txt",
+        b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj\n<< /Type /Catalog >>\n" + bytes(range(256)) * 40,
+        "no CDR file: it begins .*%PDF",
+    ),
     "zeros": ("day.txt", bytes(100_000), "no CDR file"),
     "JSON": ("day.txt", b'{"status": "ERROR", "message": "not found"}', "no CDR file"),
     "HTML": ("day.txt", b"<!DOCTYPE html>\n<html><body>503 Service Unavailable</body></html>", "no CDR file.*DOCTYPE"),
@@ -71,10 +105,22 @@ REFUSED = {
     "damaged gz": ("day.txt.gz", gzip.compress(GOOD.encode())[:-8] + b"\0" * 8, "no whole gzip file: CRC"),
     "plain named gz": ("day.txt.gz", GOOD.encode(), "no whole gzip file"),
     "gz named plain": ("day.txt", gzip.compress(GOOD.encode()), r"name it day\.txt\.gz"),
-    "letters above 1 %": ("day.txt", spoil("1\tyesterday\t39\t1", 5).encode(), r"5 of 288 lines.*not a number.*line 8 reads '1\\tyesterday.*expected 4 to 8"),
+    "letters above 1 %": (
+        "day.txt",
+        spoil("1\tyesterday\t39\t1", 5).encode(),
+        r"5 of 288 lines.*not a number.*line 8 reads '1\\tyesterday.*expected 4 to 8",
+    ),
     "short above 1 %": ("day.txt", spoil("1\t1383260400000", 5).encode(), "5 of 288 lines.*not 4 to 8 fields"),
-    "negative above 1 %": ("day.txt", spoil(LINES[7].replace("0.25", "-0.25"), 5).encode(), "5 of 288 lines.*negative.*line 8 "),
-    "unknown cell": ("day.txt", spoil(f"77\t{MIDNIGHT}\t39\t1").encode(), "station 77 in line 8 is not among the 2 stations"),
+    "negative above 1 %": (
+        "day.txt",
+        spoil(LINES[7].replace("0.25", "-0.25"), 5).encode(),
+        "5 of 288 lines.*negative.*line 8 ",
+    ),
+    "unknown cell": (
+        "day.txt",
+        spoil(f"77\t{MIDNIGHT}\t39\t1").encode(),
+        "station 77 in line 8 is not among the 2 stations",
+    ),
     "two periods": ("day.txt", f"1\t{MIDNIGHT}\t39\t1\n1\t{MIDNIGHT * 2}\t39\t1\n".encode(), "from 2013-11-01 to 2057"),
 }
 
@@ -172,14 +218,20 @@ SAME = {
     "BOM": b"\xef\xbb\xbf" + GOOD.encode(),
     "blank lines": ("\n" + GOOD.replace("\n", "\n\n", 20)).encode(),
     "no last line end": GOOD.rstrip("\n").encode(),
-    "two gzip members": gzip.compress(GOOD[:GOOD.index("\n2\t") + 1].encode()) + gzip.compress(GOOD[GOOD.index("\n2\t") + 1:].encode()),
+    "two gzip members": gzip.compress(GOOD[: GOOD.index("\n2\t") + 1].encode())
+    + gzip.compress(GOOD[GOOD.index("\n2\t") + 1 :].encode()),
     "one more tab": GOOD.replace("\n", "\t\n").encode(),
     "header with tabs": ("CellID\tdatetime\tcountrycode\tsmsin\tsmsout\tcallin\tcallout\tinternet\n" + GOOD).encode(),
-    "header with commas": ("GridID,TimeInterval,countrycode,smsin,smsout,callin,callout,internet\n" + GOOD.replace("\t", ",")).encode(),
-    "columns in another order": ("time_interval,country code,Square ID,internet,callout,callin,smsout,smsin\n"
-                                 + "".join(",".join([f[1], f[2], f[0], *f[:2:-1]]) + "\n" for f in (line.split("\t") for line in LINES))).encode(),
+    "header with commas": (
+        "GridID,TimeInterval,countrycode,smsin,smsout,callin,callout,internet\n" + GOOD.replace("\t", ",")
+    ).encode(),
+    "columns in another order": (
+        "time_interval,country code,Square ID,internet,callout,callin,smsout,smsin\n"
+        + "".join(",".join([f[1], f[2], f[0], *f[:2:-1]]) + "\n" for f in (line.split("\t") for line in LINES))
+    ).encode(),
     "zstd": zstd.compress(GOOD.encode()),
-    "two zstd frames": zstd.compress(GOOD[:GOOD.index("\n2\t") + 1].encode()) + zstd.compress(GOOD[GOOD.index("\n2\t") + 1:].encode()),
+    "two zstd frames": zstd.compress(GOOD[: GOOD.index("\n2\t") + 1].encode())
+    + zstd.compress(GOOD[GOOD.index("\n2\t") + 1 :].encode()),
 }
 MAGIC = {b"\x1f\x8b": "day.txt.gz", b"\x28\xb5": "day.txt.zst"}
 
@@ -187,7 +239,9 @@ MAGIC = {b"\x1f\x8b": "day.txt.gz", b"\x28\xb5": "day.txt.zst"}
 SAME_HOURLY = {
     "CRLF": hourly().replace("\n", "\r\n").encode(),
     "BOM": b"\xef\xbb\xbf" + hourly().encode(),
-    "quoted header": hourly(heading='"datetime","CellID","countrycode","smsin","smsout","callin","callout","internet"\n').encode(),
+    "quoted header": hourly(
+        heading='"datetime","CellID","countrycode","smsin","smsout","callin","callout","internet"\n'
+    ).encode(),
     "blank lines before the header": ("\n\n" + hourly()).encode(),
     "shuffled": hourly(lines=HOURLY[::-1]).encode(),
 }
@@ -257,7 +311,10 @@ def test_two_days_in_one_file(tmp_path):
 def test_unknown_cells_counted_when_asked(tmp_path):
     (tmp_path / "day.txt").write_text(spoil(f"77\t{MIDNIGHT}\t39\t1"))
     traffic, report = ingest_cdr([tmp_path / "day.txt"], STATIONS, unknown_stations="skip")
-    assert report.files[0].unknown_stations == {77: 1} and report.to_dict()["lines_of_unknown_stations"] == report.to_frame().lines_of_unknown_stations.sum() == 1
+    assert (
+        report.files[0].unknown_stations == {77: 1}
+        and report.to_dict()["lines_of_unknown_stations"] == report.to_frame().lines_of_unknown_stations.sum() == 1
+    )
     assert np.isclose(np.nansum(traffic.values("internet")), 287 * 1.5)
 
 
@@ -304,12 +361,15 @@ def test_file_without_permission(tmp_path):
         ingest_cdr([path], STATIONS)
 
 
-@pytest.mark.parametrize("files, stations, words", [
-    ([], STATIONS, "got 0 files"),
-    (["day.txt"], STATIONS.set_axis(["a", "b"]), "whole numbers as ids"),
-    (["day.txt"], STATIONS.drop(columns="lon"), "'lon'"),
-    (["day.txt"], STATIONS.assign(lat=[45.46, 4547]), "lat of station 2"),
-])
+@pytest.mark.parametrize(
+    "files, stations, words",
+    [
+        ([], STATIONS, "got 0 files"),
+        (["day.txt"], STATIONS.set_axis(["a", "b"]), "whole numbers as ids"),
+        (["day.txt"], STATIONS.drop(columns="lon"), "'lon'"),
+        (["day.txt"], STATIONS.assign(lat=[45.46, 4547]), "lat of station 2"),
+    ],
+)
 def test_wrong_arguments(tmp_path, files, stations, words):
     (tmp_path / "day.txt").write_text(GOOD)
     with pytest.raises(InputError, match=words):

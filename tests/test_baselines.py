@@ -1,8 +1,10 @@
 "The learned baselines honour the contract of every method, and their training is as safe as the diffusion's."
+
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from stouter.baselines.tcn_gan import TCNGAN
 from stouter.baselines.vae import VAE
 from stouter.data.dataset import Condition, TrafficDataset
@@ -10,7 +12,10 @@ from stouter.files import InputError
 from stouter.training.batches import make_generator
 from stouter.training.state import COLUMNS, TrainingArguments, read_checkpoint
 
-METHODS = {"VAE": lambda length=24: VAE(6, 5, length, width=8, latent_dim=10), "TCN-GAN": lambda length=24: TCNGAN(6, 5, length, width=8, noise_dim=4)}
+METHODS = {
+    "VAE": lambda length=24: VAE(6, 5, length, width=8, latent_dim=10),
+    "TCN-GAN": lambda length=24: TCNGAN(6, 5, length, width=8, noise_dim=4),
+}
 TRAINING_ARGS = TrainingArguments(n_updates=12, batch_size=7, checkpoint_every=4, validate_every=5, patience=0)
 
 
@@ -18,14 +23,18 @@ def samples(n=20, length=24, seed=1):
     "Random periods of three stations."
     week = (torch.arange(n)[:, None] * length + torch.arange(length)) % 168
     tables = torch.randn(3, 6, generator=make_generator(2)), torch.randn(168, 5, generator=make_generator(3))
-    return TrafficDataset(torch.rand(n, length, generator=make_generator(seed)), Condition(torch.arange(n) % 3, week, *tables))
+    return TrafficDataset(
+        torch.rand(n, length, generator=make_generator(seed)), Condition(torch.arange(n) % 3, week, *tables)
+    )
 
 
 def train(name, checkpoint=None, on_update=None, length=24, training_args=TRAINING_ARGS, first=0):
     "A small training; `first` seeds the first weights."
     torch.manual_seed(first)
     method = METHODS[name](length)
-    return method, method.fit(samples(length=length), training_args, 3, checkpoint, on_update, samples(6, length, seed=9))
+    return method, method.fit(
+        samples(length=length), training_args, 3, checkpoint, on_update, samples(6, length, seed=9)
+    )
 
 
 def assert_same(one, other):
@@ -38,7 +47,9 @@ def assert_same(one, other):
 @pytest.mark.parametrize("length", [24, 25, 168])
 @pytest.mark.parametrize("name", METHODS)
 def test_contract(name, length):
-    method, history = train(name, length=length, training_args=TrainingArguments(n_updates=3, batch_size=5, validate_every=2))
+    method, history = train(
+        name, length=length, training_args=TrainingArguments(n_updates=3, batch_size=5, validate_every=2)
+    )
     assert tuple(history.columns[:6]) == COLUMNS and len(history) == 3 and history["loss"].notna().all()
     assert history["validation_error"].notna().tolist() == [False, True, False]
     assert not any(module.training for module in method.network.modules())
@@ -70,7 +81,9 @@ def test_broken_off_and_resumed(name, moment, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train(name, tmp_path / "checkpoint.pt", stop)
-    again = train(name, tmp_path / "checkpoint.pt", first=0 if moment < 4 else 99)   # once there is a checkpoint, first weights do not matter
+    again = train(
+        name, tmp_path / "checkpoint.pt", first=0 if moment < 4 else 99
+    )  # once there is a checkpoint, first weights do not matter
     assert_same(again, train(name))
     kept = pd.read_json(tmp_path / "training_log.jsonl", lines=True, precise_float=True)
     pd.testing.assert_frame_equal(kept, again[1], check_dtype=False)
@@ -91,7 +104,7 @@ def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(name, tmp_path,
     module, real = f"stouter.baselines.{'vae' if name == 'VAE' else 'tcn_gan'}", make_generator
 
     def poisoned(*parts):
-        if parts[1] == 4 and parts[2] == 6:                          # the noise of update 6
+        if parts[1] == 4 and parts[2] == 6:  # the noise of update 6
             for parameter in method.network.parameters():
                 parameter.data.fill_(torch.nan)
         return real(*parts)
@@ -99,7 +112,10 @@ def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(name, tmp_path,
     monkeypatch.setattr(f"{module}.make_generator", poisoned)
     torch.manual_seed(0)
     method = METHODS[name]()
-    with pytest.raises(FloatingPointError, match=r"loss is nan at update 6, learning rate 0\.00\d+; .*last good checkpoint: .*checkpoint.pt"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"loss is nan at update 6, learning rate 0\.00\d+; .*last good checkpoint: .*checkpoint.pt",
+    ):
         method.fit(samples(), TRAINING_ARGS, 3, tmp_path / "checkpoint.pt")
     stored = read_checkpoint(tmp_path / "checkpoint.pt")
     assert len(stored["history"]) == 4 and all(v.isfinite().all() for v in stored["denoiser"].values())

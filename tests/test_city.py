@@ -1,4 +1,5 @@
 "The simulated city: readable, repeatable, of any size, and near enough to Milan."
+
 import itertools
 
 import numpy as np
@@ -6,12 +7,11 @@ import pandas as pd
 import pytest
 from conftest import SHARED, needs_data
 
-from stouter.data.cdr import ingest_cdr
-from stouter.data.simulated_city import row_records, simulate_city
-from stouter.data.city_model import draw_day, innovation, effective_weekday, service_levels
 from stouter.data.autocorrelation import autocorrelation
-from stouter.data.city_model import draw_city, make_rng
+from stouter.data.cdr import ingest_cdr
+from stouter.data.city_model import draw_city, draw_day, effective_weekday, innovation, make_rng, service_levels
 from stouter.data.pois import count_pois, read_pois
+from stouter.data.simulated_city import row_records, simulate_city
 from stouter.data.stations import read_grid
 from stouter.patterns import describe_patterns, hour_of_week_cv, weekend_ratio
 
@@ -37,9 +37,13 @@ def demo(tmp_path_factory):
 
 
 def test_same_seed_same_bytes(tmp_path):
-    first, second, other = (simulate_city(tmp_path / name, 30, 2, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4)))
+    first, second, other = (
+        simulate_city(tmp_path / name, 30, 2, seed=seed) for name, seed in (("a", 3), ("b", 3), ("c", 4))
+    )
     assert contents(first) == contents(second)
-    assert [path.name for path, a, b in zip(files(first), contents(first), contents(other)) if a == b] == ["grid.geojson"]
+    assert [path.name for path, a, b in zip(files(first), contents(first), contents(other)) if a == b] == [
+        "grid.geojson"
+    ]
 
 
 def test_a_longer_run_begins_with_the_same_bytes(tmp_path):
@@ -50,10 +54,14 @@ def test_a_longer_run_begins_with_the_same_bytes(tmp_path):
 def test_rows_are_independent_of_what_is_drawn_with_them():
     model = draw_city(47, make_rng(0))
     levels = service_levels(model, make_rng(0))
-    day, _ = draw_day(model, innovation(model.shape, make_rng(1))[:, :47], pd.Timestamp("2013-11-04", tz="Europe/Rome"), make_rng(2))
+    day, _ = draw_day(
+        model, innovation(model.shape, make_rng(1))[:, :47], pd.Timestamp("2013-11-04", tz="Europe/Rome"), make_rng(2)
+    )
     rows = list(model.rows())
     forwards = {row: row_records(model, levels, day, row, cells, make_rng(0, 3, 0, row)) for row, cells in rows}
-    backwards = {row: row_records(model, levels, day, row, cells, make_rng(0, 3, 0, row)) for row, cells in reversed(rows)}
+    backwards = {
+        row: row_records(model, levels, day, row, cells, make_rng(0, 3, 0, row)) for row, cells in reversed(rows)
+    }
     assert all(forwards[row].equals(backwards[row]) for row in forwards)
     assert not forwards[0].select(["internet"]).equals(forwards[1].select(["internet"]))
     together = np.concatenate([forwards[row]["station"].unique().to_numpy() for row in range(len(rows))])
@@ -67,7 +75,9 @@ def test_streams_of_different_names_never_coincide():
 
 def test_every_line_is_read(demo):
     city, traffic, report, grid = demo
-    assert report.to_dict()["lines_quarantined"] == 0 and report.to_dict()["lines"] == sum(p.read_bytes().count(b"\n") for p in city.records)
+    assert report.to_dict()["lines_quarantined"] == 0 and report.to_dict()["lines"] == sum(
+        p.read_bytes().count(b"\n") for p in city.records
+    )
     assert (report.stations, report.hours, len(report.files)) == (100, 28 * 24, 28)
     assert (count_pois(read_pois(city.pois), grid).to_numpy().sum(axis=1) > 0).mean() > 0.3
 
@@ -83,10 +93,14 @@ def test_a_city_of_one_station(tmp_path):
 @pytest.mark.parametrize("n_stations", [2, 3, 5, 12, 101])
 def test_odd_sizes(tmp_path, n_stations):
     traffic, report, _ = read(simulate_city(tmp_path, n_stations, 1))
-    assert traffic.stations.index.tolist() == list(range(1, n_stations + 1)) and report.to_dict()["lines_quarantined"] == 0
+    assert (
+        traffic.stations.index.tolist() == list(range(1, n_stations + 1)) and report.to_dict()["lines_quarantined"] == 0
+    )
 
 
-@pytest.mark.parametrize("day, hours, offset", [("2014-03-30", 23, "+02:00"), ("2014-10-26", 25, "+01:00"), ("2014-06-02", 24, "+02:00")])
+@pytest.mark.parametrize(
+    "day, hours, offset", [("2014-03-30", 23, "+02:00"), ("2014-10-26", 25, "+01:00"), ("2014-06-02", 24, "+02:00")]
+)
 def test_the_hours_of_a_clock_change(tmp_path, day, hours, offset):
     traffic, report, _ = read(simulate_city(tmp_path, 9, 1, first_day=day))
     assert (report.hours, report.files[0].hours) == (hours, hours)
@@ -104,8 +118,23 @@ def test_a_holiday_is_like_a_sunday(tmp_path):
     assert 0.6 * friday.sum() > holiday.sum()
 
 
-@pytest.mark.parametrize("day, weekday", [("2013-11-01", 0), ("2013-12-25", 0), ("2013-12-26", 0), ("2014-01-01", 0), ("2014-01-06", 0), ("2024-04-01", 0),
-                                          ("2025-04-21", 0), ("2013-12-27", 6), ("2013-12-29", 0), ("2013-11-04", 1), ("2013-11-09", 6), ("2014-01-07", 2)])
+@pytest.mark.parametrize(
+    "day, weekday",
+    [
+        ("2013-11-01", 0),
+        ("2013-12-25", 0),
+        ("2013-12-26", 0),
+        ("2014-01-01", 0),
+        ("2014-01-06", 0),
+        ("2024-04-01", 0),
+        ("2025-04-21", 0),
+        ("2013-12-27", 6),
+        ("2013-12-29", 0),
+        ("2013-11-04", 1),
+        ("2013-11-09", 6),
+        ("2014-01-07", 2),
+    ],
+)
 def test_the_calendar(day, weekday):
     assert effective_weekday(pd.Timestamp(day)) == weekday
 
@@ -116,13 +145,29 @@ def test_its_patterns_are_within_milans(demo):
     _, traffic, _, _ = demo
     squares = read_grid(SHARED / "grids/milano-grid.geojson")[["lon", "lat"]]
     milan, _ = ingest_cdr(sorted(SHARED.glob("milan_28cells_30days/*.gz"))[:28], squares)
-    for measure in (weekend_ratio, hour_of_week_cv, lambda v, h: autocorrelation(v, 24)[:, 24], lambda v, h: autocorrelation(v, 168)[:, 168]):
+    for measure in (
+        weekend_ratio,
+        hour_of_week_cv,
+        lambda v, h: autocorrelation(v, 24)[:, 24],
+        lambda v, h: autocorrelation(v, 168)[:, 168],
+    ):
         real, simulated = (measure(t.values("internet"), t.hours) for t in (milan, traffic))
         low, high = np.quantile(real, [0.1, 0.9])
         assert low < np.median(simulated) < high
     real, simulated = (describe_patterns(t.values("internet"), t.hours) for t in (milan, traffic))
     ratio = simulated / real
-    assert ratio[["explained by hour of day", "explained by hour of week", "residual spread (log)", "one hour of the week, variation"]].between(0.75, 1.33).all()
+    assert (
+        ratio[
+            [
+                "explained by hour of day",
+                "explained by hour of week",
+                "residual spread (log)",
+                "one hour of the week, variation",
+            ]
+        ]
+        .between(0.75, 1.33)
+        .all()
+    )
 
 
 @needs_data

@@ -1,4 +1,5 @@
 "The command line end to end, as a user meets it."
+
 import json
 import os
 import re
@@ -12,18 +13,36 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import COMMAND, ROOT, SHARED, needs_data, stouter
+
 from stouter.config_file import load_config
 from stouter.data.splits import distance_to_nearest_km
+from stouter.html_report.page import write_page
 from stouter.pipeline.generate import station_rows
 from stouter.pipeline.run import open_run, run
-from stouter.html_report.page import write_page
 
 
 def test_run_makes_everything_it_promises(tiny_run):
     out, done = tiny_run
-    for name in ("run.yaml", "provenance.json", "traffic.nc", "stations.parquet", "ingest.json", "graph_time.safetensors", "graph_space.safetensors", "checkpoint.pt",
-                 "weights.safetensors", "training_log.jsonl", "history.parquet", "samples.safetensors", "metrics.json", "metrics.parquet", "run.ipynb",
-                 "figures/week.png", "figures/profile_and_distribution.png", "figures/training.png"):
+    for name in (
+        "run.yaml",
+        "provenance.json",
+        "traffic.nc",
+        "stations.parquet",
+        "ingest.json",
+        "graph_time.safetensors",
+        "graph_space.safetensors",
+        "checkpoint.pt",
+        "weights.safetensors",
+        "training_log.jsonl",
+        "history.parquet",
+        "samples.safetensors",
+        "metrics.json",
+        "metrics.parquet",
+        "run.ipynb",
+        "figures/week.png",
+        "figures/profile_and_distribution.png",
+        "figures/training.png",
+    ):
         assert (out / name).stat().st_size > 0, name
     assert str(out / "run.ipynb") in done.stdout
     for method in ("STOUTER", "historical average", "bootstrap"):
@@ -39,7 +58,10 @@ def test_same_seed_same_bytes_and_other_seed_others(tiny_run, tmp_path):
     stouter("run", "tiny", "--out", tmp_path / "again")
     assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
     stouter("run", "tiny", "--out", tmp_path / "other", "--seed", 1)
-    assert json.loads((tmp_path / "other/metrics.json").read_text())["methods"] != json.loads((out / "metrics.json").read_text())["methods"]
+    assert (
+        json.loads((tmp_path / "other/metrics.json").read_text())["methods"]
+        != json.loads((out / "metrics.json").read_text())["methods"]
+    )
 
 
 def test_generate_and_evaluate(tiny_run, tmp_path):
@@ -56,46 +78,91 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     assert set(pd.read_parquet(tmp_path / "metrics.parquet").metric) == set(row)
     cube = frame.set_index(["sample", "station", "time"]).value.unstack("time")
     stations = cube.index.unique("station")
-    np.savez(tmp_path / "traffic.npz", values=cube.to_numpy().reshape(3, len(stations), 72), stations=stations.to_numpy(), start="2013-11-08", zone="Europe/Rome", service="internet")
+    np.savez(
+        tmp_path / "traffic.npz",
+        values=cube.to_numpy().reshape(3, len(stations), 72),
+        stations=stations.to_numpy(),
+        start="2013-11-08",
+        zone="Europe/Rome",
+        service="internet",
+    )
     done = stouter("evaluate", "--real", out / "traffic.nc", "--generated", tmp_path / "traffic.npz", "--json")
     assert json.loads(done.stdout)["methods"]["generated"] == row
 
 
 def test_learnt_in_one_city_and_judged_in_another(tmp_path):
-    fields = {"data.protocol": "new_city", "data.block_size_km": "0.4", "data.target_source": "{kind: simulated, n_stations: 9, n_days: 10, seed: 1}"}
+    fields = {
+        "data.protocol": "new_city",
+        "data.block_size_km": "0.4",
+        "data.target_source": "{kind: simulated, n_stations: 9, n_days: 10, seed: 1}",
+    }
     config, out = load_config("tiny", fields), tmp_path / "run"
     run(config, 0, out)
     found = json.loads((out / "metrics.json").read_text())
-    assert (found["protocol"], found["stations"]) == ("new_city", 9) and set(found["scale_log_r2"]) == {"scale_head", "nearest_station"}
-    assert list(found["methods"])[:2] == ["STOUTER", "nearest stations"] and found["methods"]["STOUTER"]["nn_distance_ratio"] > 0
+    assert (found["protocol"], found["stations"]) == ("new_city", 9) and set(found["scale_log_r2"]) == {
+        "scale_head",
+        "nearest_station",
+    }
+    assert (
+        list(found["methods"])[:2] == ["STOUTER", "nearest stations"]
+        and found["methods"]["STOUTER"]["nn_distance_ratio"] > 0
+    )
     assert not {"historical average", "bootstrap", "Gaussian"} & set(found["methods"])
-    (out / "metrics.json").unlink()                                      # broken off before its last stage: the same call goes on, to the same numbers
+    (out / "metrics.json").unlink()  # broken off before its last stage: the same call goes on, to the same numbers
     run(config, 0, out)
     assert json.loads((out / "metrics.json").read_text()) == found
-    assert len(station_rows(open_run(out).traffic, None)) == 12                         # `stouter generate` speaks of the city it learnt in
-    write_page([out], tmp_path / "page.html")                                        # and the page shows the one that is judged
+    assert len(station_rows(open_run(out).traffic, None)) == 12  # `stouter generate` speaks of the city it learnt in
+    write_page([out], tmp_path / "page.html")  # and the page shows the one that is judged
     page = (tmp_path / "page.html").read_text()
     assert "another city, of 12 stations" in page and "9 used, of 9 with traffic" in page
 
 
 @needs_data
 def test_two_parts_of_shandong_are_a_real_pair(tmp_path):
-    small = {"data.source.patch_ids": "[0, 20]", "data.target_source.patch_ids": "[21, 32]", "graph.n_epochs": "2", "train.n_updates": "2", "diffusion.n_steps": "5", "diffusion.n_sampling_steps": "2",
-             "denoiser.base_channels": "4", "denoiser.channel_multipliers": "[1]", "evaluation.n_samples": "2"}
-    here, there = load_config("shandong_transfer").data.source.patch_ids, load_config("shandong_transfer").data.target_source.patch_ids
-    assert sorted(here + there) == list(range(33))                       # every patch that is no copy, once
+    small = {
+        "data.source.patch_ids": "[0, 20]",
+        "data.target_source.patch_ids": "[21, 32]",
+        "graph.n_epochs": "2",
+        "train.n_updates": "2",
+        "diffusion.n_steps": "5",
+        "diffusion.n_sampling_steps": "2",
+        "denoiser.base_channels": "4",
+        "denoiser.channel_multipliers": "[1]",
+        "evaluation.n_samples": "2",
+    }
+    here, there = (
+        load_config("shandong_transfer").data.source.patch_ids,
+        load_config("shandong_transfer").data.target_source.patch_ids,
+    )
+    assert sorted(here + there) == list(range(33))  # every patch that is no copy, once
     run(load_config("shandong_transfer", small), 0, tmp_path)
     stations = [pd.read_parquet(tmp_path / part / "stations.parquet") for part in ("", "target_city")]
     assert [sorted(set(table.index // 16)) for table in stations] == [[0, 20], [21, 32]]
-    assert distance_to_nearest_km(pd.concat(stations), np.arange(32), np.arange(32, 64)).min() > 19   # no place of one part is a neighbour of the other's
-    assert json.loads((tmp_path / "metrics.json").read_text())["scale_log_r2"].keys() == {"scale_head", "nearest_station"}
-    assert [name.rsplit("/")[-1] for name in json.loads((tmp_path / "provenance.json").read_text())["inputs"]] == ["uomo_SD.npz"]
+    assert (
+        distance_to_nearest_km(pd.concat(stations), np.arange(32), np.arange(32, 64)).min() > 19
+    )  # no place of one part is a neighbour of the other's
+    assert json.loads((tmp_path / "metrics.json").read_text())["scale_log_r2"].keys() == {
+        "scale_head",
+        "nearest_station",
+    }
+    assert [name.rsplit("/")[-1] for name in json.loads((tmp_path / "provenance.json").read_text())["inputs"]] == [
+        "uomo_SD.npz"
+    ]
 
 
 def test_simulate_then_ingest(tmp_path):
     stouter("simulate", tmp_path / "city", "--stations", 9, "--days", 3, "--seed", 4)
     city = tmp_path / "city"
-    done = stouter("ingest", city / "records/*.txt", "--grid", city / "grid.geojson", "--pois", city / "pois.geojson", "--out", tmp_path / "t.nc")
+    done = stouter(
+        "ingest",
+        city / "records/*.txt",
+        "--grid",
+        city / "grid.geojson",
+        "--pois",
+        city / "pois.geojson",
+        "--out",
+        tmp_path / "t.nc",
+    )
     assert "9 stations x 72 hours x 5 services" in done.stdout
     assert json.loads((tmp_path / "t.json").read_text())
 
@@ -103,11 +170,33 @@ def test_simulate_then_ingest(tmp_path):
 def test_ready_traffic_is_a_source_too(tmp_path):
     city = tmp_path / "city"
     stouter("simulate", city, "--stations", 9, "--days", 4)
-    stouter("ingest", city / "records", "--grid", city / "grid.geojson", "--pois", city / "pois.geojson", "--out", tmp_path / "own.nc", "--cache-dir", tmp_path / "kept")
+    stouter(
+        "ingest",
+        city / "records",
+        "--grid",
+        city / "grid.geojson",
+        "--pois",
+        city / "pois.geojson",
+        "--out",
+        tmp_path / "own.nc",
+        "--cache-dir",
+        tmp_path / "kept",
+    )
     assert len(list((tmp_path / "kept").iterdir())) == 4
-    tree = {"name": "own", "data": {"source": {"kind": "netcdf", "traffic": str(tmp_path / "own.nc")}, "service": "call", "min_coverage": 0.5, "n_test_periods": 1},
-            "graph": {"n_epochs": 2, "radius_km": 0.3}, "train": {"n_updates": 2, "batch_size": 4}, "diffusion": {"n_steps": 5, "n_sampling_steps": 2},
-            "denoiser": {"base_channels": 4, "channel_multipliers": [1]}, "evaluation": {"n_samples": 2}}
+    tree = {
+        "name": "own",
+        "data": {
+            "source": {"kind": "netcdf", "traffic": str(tmp_path / "own.nc")},
+            "service": "call",
+            "min_coverage": 0.5,
+            "n_test_periods": 1,
+        },
+        "graph": {"n_epochs": 2, "radius_km": 0.3},
+        "train": {"n_updates": 2, "batch_size": 4},
+        "diffusion": {"n_steps": 5, "n_sampling_steps": 2},
+        "denoiser": {"base_channels": 4, "channel_multipliers": [1]},
+        "evaluation": {"n_samples": 2},
+    }
     (tmp_path / "own.yaml").write_text(json.dumps(tree))
     stouter("run", tmp_path / "own.yaml", "--out", tmp_path / "run")
     assert json.loads((tmp_path / "run/metrics.json").read_text())["service"] == "call"
@@ -117,39 +206,81 @@ def test_ready_traffic_is_a_source_too(tmp_path):
 def test_graph_of_a_city(tmp_path):
     city = tmp_path / "city"
     stouter("simulate", city, "--stations", 16, "--days", 1)
-    done = stouter("graph", city / "grid.geojson", "--pois", city / "pois.geojson", "--radius", 0.24, "--out", tmp_path / "graph.safetensors", "--json")
-    assert json.loads(done.stdout)["directed_edges"] == 2 * 24           # 4 x 4 cells of 235 m: 24 neighbourships
+    done = stouter(
+        "graph",
+        city / "grid.geojson",
+        "--pois",
+        city / "pois.geojson",
+        "--radius",
+        0.24,
+        "--out",
+        tmp_path / "graph.safetensors",
+        "--json",
+    )
+    assert json.loads(done.stdout)["directed_edges"] == 2 * 24  # 4 x 4 cells of 235 m: 24 neighbourships
     assert (tmp_path / "graph.png").exists()
 
 
 @needs_data
 def test_ingest_reads_the_real_lines(tmp_path):
-    done = stouter("ingest", SHARED / "milan_raw/sms-call-internet-mi-2013-11-01.first10000lines.txt",
-                   "--grid", SHARED / "grids/milano-grid.geojson", "--out", tmp_path / "t.nc")
+    done = stouter(
+        "ingest",
+        SHARED / "milan_raw/sms-call-internet-mi-2013-11-01.first10000lines.txt",
+        "--grid",
+        SHARED / "grids/milano-grid.geojson",
+        "--out",
+        tmp_path / "t.nc",
+    )
     assert "26 stations x 24 hours x 5 services" in done.stdout
 
 
 def updates_done(folder):
     try:
         import torch
+
         return len(torch.load(folder / "checkpoint.pt", weights_only=True)["history"])
     except FileNotFoundError:
         return 0
 
 
 def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
-    options = ("-p", "train.n_updates", 400, "-p", "train.checkpoint_every", 20,
-               "-p", "distillation.n_updates", 120, "-p", "distillation.n_teacher_samples", 1000, "-p", "distillation.batch_size", 64)
+    options = (
+        "-p",
+        "train.n_updates",
+        400,
+        "-p",
+        "train.checkpoint_every",
+        20,
+        "-p",
+        "distillation.n_updates",
+        120,
+        "-p",
+        "distillation.n_teacher_samples",
+        1000,
+        "-p",
+        "distillation.batch_size",
+        64,
+    )
     whole = tmp_path / "whole"
     stouter("run", "tiny", "--out", whole, *options)
     out = tmp_path / "killed"
     command = [*COMMAND, "run", "tiny", "--out", str(out), *map(str, options)]
     student, kills = out / "distillation", []
-    moments = [(out, lambda: updates_done(out) >= 20), (out, lambda: updates_done(out) >= 120),
-               (student, lambda: len(list((student / "teacher_samples").glob("[0-9]*"))) >= 3), (student, lambda: updates_done(student) >= 50)]
+    moments = [
+        (out, lambda: updates_done(out) >= 20),
+        (out, lambda: updates_done(out) >= 120),
+        (student, lambda: len(list((student / "teacher_samples").glob("[0-9]*"))) >= 3),
+        (student, lambda: updates_done(student) >= 50),
+    ]
     for stage, has_come in moments:
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
-                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         while not has_come() and process.poll() is None:
             time.sleep(0.02)
         if process.poll() is None:
@@ -166,22 +297,37 @@ def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
 def test_one_process_in_a_folder_and_control_c_ends_it_with_one_line(tmp_path):
     out, command = tmp_path / "run", COMMAND
     words = ["run", "tiny", "--out", str(out), "-p", "train.n_updates", "1000000", "-p", "train.checkpoint_every", "20"]
-    process = subprocess.Popen([*command, *words], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while updates_done(out) < 20 and process.poll() is None:
         time.sleep(0.02)
     second = stouter(*words, check=False)
     assert second.returncode == 2 and "is working in this folder" in second.stderr.strip().splitlines()[-1]
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and said.strip().splitlines()[-1].startswith("stouter: interrupted") and "Traceback" not in said
-    third = stouter(*words, "--seed", 1, check=False)               # the folder is free again, and still that run's
+    assert (
+        process.returncode == 130
+        and said.strip().splitlines()[-1].startswith("stouter: interrupted")
+        and "Traceback" not in said
+    )
+    third = stouter(*words, "--seed", 1, check=False)  # the folder is free again, and still that run's
     assert third.returncode == 2 and "holds another run" in third.stderr
 
 
 def commands_of_the_readme():
     text = (ROOT / "README.md").read_text()
-    return [line.split("#")[0].strip() for block in re.findall(r"```\n(.*?)```", text, re.S) for line in block.splitlines() if line.strip()]
+    return [
+        line.split("#")[0].strip()
+        for block in re.findall(r"```\n(.*?)```", text, re.S)
+        for line in block.splitlines()
+        if line.strip()
+    ]
 
 
 @pytest.mark.parametrize("line", commands_of_the_readme())
@@ -197,14 +343,29 @@ def test_readme_commands_exist(line):
 
 
 def test_installed_wheel_runs_without_the_checkout(tmp_path):
-    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT], check=True,
-                   capture_output=True, cwd=tmp_path)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
     site = tmp_path / "site"
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, next(tmp_path.glob("*.whl"))], check=True,
-                   capture_output=True)
-    assert (site / "stouter/experiments/run.ipynb").exists() and (site / "stouter/experiments/params/demo.yaml").exists()
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, next(tmp_path.glob("*.whl"))],
+        check=True,
+        capture_output=True,
+    )
+    assert (site / "stouter/experiments/run.ipynb").exists() and (
+        site / "stouter/experiments/params/demo.yaml"
+    ).exists()
     code = f"import sys; sys.path.insert(0, {str(site)!r}); import stouter.cli as c; assert c.__file__.startswith({str(site)!r}); c.main()"
     env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", code, "run", "tiny", "--out", str(tmp_path / "run")], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "tiny", "--out", str(tmp_path / "run")],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "run/metrics.json").exists()

@@ -1,16 +1,18 @@
 "Every YAML file that travels with the package loads; every word of a variant has a class behind it."
+
 from typing import get_args
 
 import pytest
 from conftest import ROOT
+
 from stouter import config as c
 from stouter.config_file import RENAMED_KEYS, RENAMED_VALUES, load_config
 from stouter.denoisers.fusion import FUSIONS
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.diffusion.reverse import SAMPLERS
-from stouter.pipeline.sources import SOURCES
-from stouter.graphs.encoders import ENCODERS
 from stouter.files import InputError
+from stouter.graphs.encoders import ENCODERS
+from stouter.pipeline.sources import SOURCES
 
 FILES = sorted((ROOT / "nbs/experiments/params").glob("*.yaml"))
 
@@ -20,14 +22,17 @@ def test_file_loads_and_has_its_name(path):
     assert load_config(path).name == path.stem
 
 
-@pytest.mark.parametrize("model, field, choices", [
-    (c.GraphConfig, "temporal_encoder", ENCODERS),
-    (c.GraphConfig, "station_encoder", ENCODERS),
-    (c.DiffusionConfig, "prediction_type", OBJECTIVES),
-    (c.DiffusionConfig, "loss", LOSSES),
-    (c.DiffusionConfig, "sampler", SAMPLERS),
-    (c.DenoiserConfig, "fusion", FUSIONS),
-])
+@pytest.mark.parametrize(
+    "model, field, choices",
+    [
+        (c.GraphConfig, "temporal_encoder", ENCODERS),
+        (c.GraphConfig, "station_encoder", ENCODERS),
+        (c.DiffusionConfig, "prediction_type", OBJECTIVES),
+        (c.DiffusionConfig, "loss", LOSSES),
+        (c.DiffusionConfig, "sampler", SAMPLERS),
+        (c.DenoiserConfig, "fusion", FUSIONS),
+    ],
+)
 def test_words_and_classes_agree(model, field, choices):
     assert set(get_args(model.model_fields[field].annotation)) == set(choices)
 
@@ -51,7 +56,9 @@ def test_old_key_is_answered_with_the_new_one(old, new):
         load_config("demo", given)
 
 
-@pytest.mark.parametrize("key, old, new", [(key, old, new) for key, words in RENAMED_VALUES.items() for old, new in words.items()])
+@pytest.mark.parametrize(
+    "key, old, new", [(key, old, new) for key, words in RENAMED_VALUES.items() for old, new in words.items()]
+)
 def test_old_value_is_answered_with_the_new_one(key, old, new):
     name, given = ("milan_28", {key: old}) if key.startswith("data.source.") else ("demo", {key: old})
     with pytest.raises(InputError, match=f"{key}: {old} was renamed; write {new}$"):

@@ -1,7 +1,9 @@
 "One test per contract, run over the whole dictionary of its variants."
+
 import pytest
 import torch
-from stouter.baselines.reference import EMBEDDING_BASELINES, CALENDAR_BASELINES
+
+from stouter.baselines.reference import CALENDAR_BASELINES, EMBEDDING_BASELINES
 from stouter.data.dataset import Condition, TrafficDataset
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
@@ -42,13 +44,20 @@ def test_fusion(name, lead):
     fuse, station_emb, hour_emb = FUSIONS[name](6, 5, 8), torch.randn(*lead, 6), torch.randn(*lead, 5)
     out = fuse(station_emb, hour_emb)
     assert out.shape == (*lead, 8)
-    assert (fuse(station_emb + 1, hour_emb) - out).abs().max() > 1e-4 and (fuse(station_emb, hour_emb + 1) - out).abs().max() > 1e-4
+    assert (fuse(station_emb + 1, hour_emb) - out).abs().max() > 1e-4 and (
+        fuse(station_emb, hour_emb + 1) - out
+    ).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("length", [24, 23, 25, 168])
 def test_denoiser(fusion, length):
-    samples = Condition(torch.zeros(2, dtype=torch.long), torch.zeros(2, length, dtype=torch.long), torch.randn(1, 6), torch.randn(168, 5))
+    samples = Condition(
+        torch.zeros(2, dtype=torch.long),
+        torch.zeros(2, length, dtype=torch.long),
+        torch.randn(1, 6),
+        torch.randn(168, 5),
+    )
     denoiser = STUnet(6, 5, base_channels=8, channel_multipliers=(1, 2), fusion=FUSIONS[fusion])
     torch.nn.init.normal_(denoiser.conv_out.weight)
     x_t, t = torch.randn(2, 1, length), torch.tensor([0, 49])
@@ -90,7 +99,9 @@ def test_loss(name):
 @pytest.mark.parametrize("n_steps", [1, 7, 50])
 def test_sampler(name, n_steps):
     schedule = linear_schedule(50)
-    draw = lambda seed: SAMPLERS[name](lambda x, t: torch.zeros_like(x), (3, 1, 24), schedule, n_steps, make_generator(seed))
+    draw = lambda seed: SAMPLERS[name](
+        lambda x, t: torch.zeros_like(x), (3, 1, 24), schedule, n_steps, make_generator(seed)
+    )
     assert draw(0).shape == (3, 1, 24) and draw(0).isfinite().all()
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
 
@@ -106,7 +117,11 @@ def test_generator(name):
     train = toy_samples()
     method = stouter_method() if name == "STOUTER" else BASELINES[name]()
     if name == "STOUTER":
-        history = method.fit(train, TrainingArguments(n_updates=2, batch_size=8, validate_every=1), validation=TrafficDataset(train.x[:6], train.condition[:6]))
+        history = method.fit(
+            train,
+            TrainingArguments(n_updates=2, batch_size=8, validate_every=1),
+            validation=TrafficDataset(train.x[:6], train.condition[:6]),
+        )
         assert tuple(history.columns) == COLUMNS and history.notna().all(axis=None)
     else:
         method.fit(train)
@@ -119,18 +134,34 @@ def test_generator(name):
 @pytest.mark.parametrize("length", [24, 168])
 @pytest.mark.parametrize("name", BASELINES)
 def test_reference_of_few_days_with_holes_serves_strangers(name, length):
-    hours = (torch.arange(length) + 24 * torch.arange(1, 7)[:, None]) % 168 if length == 24 else torch.arange(168).expand(6, 168)
-    condition = Condition(torch.tensor([0, 0, 1, 1, 1, 2]), hours.clone(), torch.randn(4, 6, generator=make_generator(6)), torch.randn(168, 5))
+    hours = (
+        (torch.arange(length) + 24 * torch.arange(1, 7)[:, None]) % 168
+        if length == 24
+        else torch.arange(168).expand(6, 168)
+    )
+    condition = Condition(
+        torch.tensor([0, 0, 1, 1, 1, 2]),
+        hours.clone(),
+        torch.randn(4, 6, generator=make_generator(6)),
+        torch.randn(168, 5),
+    )
     x = torch.rand(6, length, generator=make_generator(7))
     x[0, 3] = float("nan")
     method = BASELINES[name]().fit(TrafficDataset(x, condition))
-    out = method.sample(Condition(torch.tensor([0, 3]), hours[:2].clone(), condition.station_table, condition.hour_table), 5, make_generator(8))
+    out = method.sample(
+        Condition(torch.tensor([0, 3]), hours[:2].clone(), condition.station_table, condition.hour_table),
+        5,
+        make_generator(8),
+    )
     assert out.shape == (5, 2, length) and out.isfinite().all() and out.min() >= 0
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_metric_ignores_the_order_of_stations_and_missing_hours(name):
-    real, fake = torch.rand(20, 24, generator=make_generator(2)).numpy(), torch.rand(5, 20, 24, generator=make_generator(3)).numpy()
+    real, fake = (
+        torch.rand(20, 24, generator=make_generator(2)).numpy(),
+        torch.rand(5, 20, 24, generator=make_generator(3)).numpy(),
+    )
     value = METRICS[name](real, fake)
     assert METRICS[name](real[::-1], fake[:, ::-1]) == pytest.approx(value, rel=1e-5)
     real[3, 4] = float("nan")

@@ -1,20 +1,22 @@
 "Section 5.3 by independent computations: Eqs. 13-17, the size of the network, and what its inputs may and may not do."
+
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+
 from stouter.denoisers.attention import LinearAttention, MultiHeadAttention
 from stouter.denoisers.diffwave import DILATION_CYCLES, DiffWave
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.guidance import classifier_free_guidance, drop_condition
-from stouter.denoisers.layers import Upsample, ChannelsLastConv1d
+from stouter.denoisers.layers import ChannelsLastConv1d, Upsample
 from stouter.denoisers.stffm import STFFM, TimestepEmbedding
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import linear_schedule
 from stouter.diffusion.reverse import SAMPLERS
-from torch import nn
-from torch.nn import functional as F
-from torch.testing import assert_close
 
 LENGTHS = [1, 23, 24, 25, 168]
 near = {"atol": 1e-5, "rtol": 1e-4}
@@ -22,7 +24,9 @@ near = {"atol": 1e-5, "rtol": 1e-4}
 
 def condition_of(size, length=24, seed=1):
     g = torch.Generator().manual_seed(seed)
-    return SimpleNamespace(station_emb=torch.randn(size, 6, generator=g), hour_emb=torch.randn(size, length, 5, generator=g))
+    return SimpleNamespace(
+        station_emb=torch.randn(size, 6, generator=g), hour_emb=torch.randn(size, length, 5, generator=g)
+    )
 
 
 NETS = {"STUnet": STUnet, "DiffWave": DiffWave}
@@ -39,7 +43,9 @@ def awake(kind="STUnet", **sizes):
 
 
 def channels_first(conv, x, stride=1):
-    return F.conv1d(x.transpose(1, 2), conv.weight.transpose(1, 2), conv.bias, stride, conv.weight.shape[1] // 2).transpose(1, 2)
+    return F.conv1d(
+        x.transpose(1, 2), conv.weight.transpose(1, 2), conv.bias, stride, conv.weight.shape[1] // 2
+    ).transpose(1, 2)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
@@ -53,7 +59,12 @@ def test_hour_convolution_is_the_one_dimensional_convolution(length, stride):
 @pytest.mark.parametrize("length", [1, 6, 7])
 def test_gradients_of_the_hour_convolutions(length):
     x = torch.randn(2, length, 3, dtype=torch.float64, requires_grad=True)
-    for layer in (ChannelsLastConv1d(3, 4), ChannelsLastConv1d(3, 4, stride=2), ChannelsLastConv1d(3, 4, kernel_size=1, bias=False), Upsample(3, 4)):
+    for layer in (
+        ChannelsLastConv1d(3, 4),
+        ChannelsLastConv1d(3, 4, stride=2),
+        ChannelsLastConv1d(3, 4, kernel_size=1, bias=False),
+        Upsample(3, 4),
+    ):
         assert torch.autograd.gradcheck(layer.double(), (x,))
 
 
@@ -91,9 +102,19 @@ def test_eq_15_is_sines_and_a_perceptron():
 def test_eq_16_and_17_as_printed(name, hours):
     block = STFFM(4, 8, station_dim=6, hour_dim=5, step_dim=12, fusion=FUSIONS[name])
     x, step, given = torch.randn(3, 24, 4), torch.randn(3, 12), condition_of(3, hours)
-    f_st = torch.stack([block.cond_proj(step + block.fuse(given.station_emb, given.hour_emb[:, min(h, hours - 1)])) for h in range(24)], dim=1)
+    f_st = torch.stack(
+        [
+            block.cond_proj(step + block.fuse(given.station_emb, given.hour_emb[:, min(h, hours - 1)]))
+            for h in range(24)
+        ],
+        dim=1,
+    )
     x_hat = channels_first(block.conv_in, x)
-    assert_close(block(x, step, block.embed_condition(given.station_emb, given.hour_emb)), F.elu(x_hat + channels_first(block.conv_out, x_hat + f_st)), **near)
+    assert_close(
+        block(x, step, block.embed_condition(given.station_emb, given.hour_emb)),
+        F.elu(x_hat + channels_first(block.conv_out, x_hat + f_st)),
+        **near,
+    )
 
 
 @pytest.mark.parametrize("width, millions", [(32, 1), (64, 4)])
@@ -107,7 +128,9 @@ def test_size_of_the_network(name, width, millions):
 @pytest.mark.parametrize("name", FUSIONS)
 def test_diffwave_is_of_stunets_size(name):
     with torch.device("meta"):
-        ours, theirs = (sum(p.numel() for p in kind(32, 32, fusion=FUSIONS[name]).parameters()) for kind in (DiffWave, STUnet))
+        ours, theirs = (
+            sum(p.numel() for p in kind(32, 32, fusion=FUSIONS[name]).parameters()) for kind in (DiffWave, STUnet)
+        )
     assert 0.8 < ours / theirs < 1.5
 
 
@@ -116,14 +139,23 @@ def test_every_hour_of_diffwave_hears_every_hour(period, length):
     net, given = awake("DiffWave", dilation_cycle_length=DILATION_CYCLES[period]).double(), condition_of(1, length)
     condition = SimpleNamespace(station_emb=given.station_emb.double(), hour_emb=given.hour_emb.double())
     x = torch.randn(1, 1, length, dtype=torch.float64)
-    reach = torch.autograd.functional.jacobian(lambda x: net(x, torch.tensor([500.0], dtype=torch.float64), condition)[0, 0], x)[:, 0, 0]
+    reach = torch.autograd.functional.jacobian(
+        lambda x: net(x, torch.tensor([500.0], dtype=torch.float64), condition)[0, 0], x
+    )[:, 0, 0]
     assert (reach != 0).all()
 
 
 @pytest.mark.parametrize("kind", NETS)
-@pytest.mark.parametrize("name, pool_hours, length", [*((n, False, 24) for n in FUSIONS), *(("concat", p, n) for p in (False, True) for n in LENGTHS)])
+@pytest.mark.parametrize(
+    "name, pool_hours, length",
+    [*((n, False, 24) for n in FUSIONS), *(("concat", p, n) for p in (False, True) for n in LENGTHS)],
+)
 def test_embedded_condition_gives_the_same_bits(kind, name, pool_hours, length):
-    net, condition, x = awake(kind, fusion=FUSIONS[name], pool_hours=pool_hours), condition_of(3, length), torch.randn(3, 1, length)
+    net, condition, x = (
+        awake(kind, fusion=FUSIONS[name], pool_hours=pool_hours),
+        condition_of(3, length),
+        torch.randn(3, 1, length),
+    )
     cond = net.embed_condition(condition)
     for step in (0, 999):
         t = torch.full((3,), step)
@@ -139,7 +171,11 @@ def test_samples_on_an_embedded_condition_are_the_samples_without(kind, sampler)
     cond = net.embed_condition(condition)
     samples = [
         SAMPLERS[sampler](predict, (3, 1, 24), schedule, 5, torch.Generator().manual_seed(0))
-        for predict in (lambda x, t: net(x, t, condition), lambda x, t: net.denoise(x, t, cond), classifier_free_guidance(net, condition))
+        for predict in (
+            lambda x, t: net(x, t, condition),
+            lambda x, t: net.denoise(x, t, cond),
+            classifier_free_guidance(net, condition),
+        )
     ]
     assert torch.equal(samples[0], samples[1]) and torch.equal(samples[0], samples[2])
 
@@ -147,7 +183,12 @@ def test_samples_on_an_embedded_condition_are_the_samples_without(kind, sampler)
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("length", [23, 24, 168])
 def test_samples_of_a_batch_do_not_see_each_other(kind, length):
-    net, condition, x, t = awake(kind), condition_of(5, length), torch.randn(5, 1, length), torch.tensor([0, 10, 300, 700, 999])
+    net, condition, x, t = (
+        awake(kind),
+        condition_of(5, length),
+        torch.randn(5, 1, length),
+        torch.tensor([0, 10, 300, 700, 999]),
+    )
     out = net(x, t, condition)
     for i in range(5):
         alone = SimpleNamespace(station_emb=condition.station_emb[i : i + 1], hour_emb=condition.hour_emb[i : i + 1])
@@ -172,7 +213,10 @@ def test_swapping_two_stations_swaps_their_outputs(kind, name):
     net, given = awake(kind, fusion=FUSIONS[name]), condition_of(2)
     x, t = torch.randn(1, 1, 24).expand(2, 1, 24), torch.tensor([500, 500])
     pair = SimpleNamespace(station_emb=given.station_emb, hour_emb=given.hour_emb[:1].expand(2, 24, 5))
-    out, swapped = net(x, t, pair), net(x, t, SimpleNamespace(station_emb=pair.station_emb.flip(0), hour_emb=pair.hour_emb))
+    out, swapped = (
+        net(x, t, pair),
+        net(x, t, SimpleNamespace(station_emb=pair.station_emb.flip(0), hour_emb=pair.hour_emb)),
+    )
     assert_close(swapped, out.flip(0), **near)
     assert (out[0] - out[1]).abs().mean() > 1e-3
 
@@ -181,13 +225,21 @@ def test_swapping_two_stations_swaps_their_outputs(kind, name):
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize("zeroed, other", [("station_emb", "hour_emb"), ("hour_emb", "station_emb")])
 def test_zeroed_embedding_makes_deaf_to_that_alone(kind, name, zeroed, other):
-    net, a, b, x, t = awake(kind, fusion=FUSIONS[name]), condition_of(4), condition_of(4, seed=2), torch.randn(4, 1, 24), torch.full((4,), 500)
-    ablate = lambda own, kept: SimpleNamespace(**{zeroed: torch.zeros_like(getattr(own, zeroed)), other: getattr(kept, other)})
+    net, a, b, x, t = (
+        awake(kind, fusion=FUSIONS[name]),
+        condition_of(4),
+        condition_of(4, seed=2),
+        torch.randn(4, 1, 24),
+        torch.full((4,), 500),
+    )
+    ablate = lambda own, kept: SimpleNamespace(
+        **{zeroed: torch.zeros_like(getattr(own, zeroed)), other: getattr(kept, other)}
+    )
     out = net(x, t, ablate(a, a))
-    assert torch.equal(out, net(x, t, ablate(b, a)))                     # whose it was does not matter
-    assert (net(x, t, ablate(a, b)) - out).abs().mean() > 1e-3           # the other embedding is still heard
+    assert torch.equal(out, net(x, t, ablate(b, a)))  # whose it was does not matter
+    assert (net(x, t, ablate(a, b)) - out).abs().mean() > 1e-3  # the other embedding is still heard
     assert (net(x, t.flip(0) - 400, ablate(a, a)) - out).abs().mean() > 1e-3
-    assert (net(x, t, a) - out).abs().mean() > 1e-3                      # and it did matter before
+    assert (net(x, t, a) - out).abs().mean() > 1e-3  # and it did matter before
 
 
 @pytest.mark.parametrize("kind", NETS)
@@ -205,4 +257,8 @@ def test_guidance_weighs_shown_and_hidden(kind, weight):
     twice = SimpleNamespace(station_emb=condition.station_emb.repeat(2, 1), hour_emb=condition.hour_emb.repeat(2, 1, 1))
     conditional, unconditional = net(x, t, twice), net(x, t, drop_condition(twice, torch.zeros(8, dtype=torch.bool)))
     assert (conditional - unconditional).abs().mean() > 1e-3
-    assert_close(classifier_free_guidance(net, condition, weight)(x, t), unconditional + weight * (conditional - unconditional), **near)
+    assert_close(
+        classifier_free_guidance(net, condition, weight)(x, t),
+        unconditional + weight * (conditional - unconditional),
+        **near,
+    )

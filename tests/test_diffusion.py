@@ -1,14 +1,16 @@
 "Section 5 against independent computations: every equation, every schedule, every sampler."
+
 import math
 
 import pytest
 import torch
+from torch.testing import assert_close
+
+from stouter.diffusion.dpm_solver import sample_dpmpp_2m
 from stouter.diffusion.forward import SCHEDULES, NoiseSchedule, linear_schedule, q_sample, respace
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.diffusion.reverse import SAMPLERS, ddim_step, ddpm_step, q_posterior
-from stouter.diffusion.dpm_solver import sample_dpmpp_2m
 from stouter.training.batches import make_generator
-from torch.testing import assert_close
 
 
 def exact_chain(n_steps):
@@ -37,13 +39,15 @@ def test_eq_4_to_7_steps_and_jump_have_the_same_moments():
     beta, alpha_bar = exact_chain(1000)
     mean, variance = 1.7, 0.0
     x0 = torch.full((1, 1, 1), 1.7, dtype=torch.float64)
-    for t in range(1000):                                            # Eq. 4: one transition (Eq. 5) after the other
+    for t in range(1000):  # Eq. 4: one transition (Eq. 5) after the other
         mean, variance = math.sqrt(1 - beta[t]) * mean, (1 - beta[t]) * variance + beta[t]
         if t in (0, 10, 500, 999):
             at = torch.tensor([t])
             centre = q_sample(x0, at, torch.zeros_like(x0), linear_schedule()).item()
             spread = q_sample(x0, at, torch.ones_like(x0), linear_schedule()).item() - centre
-            assert centre == pytest.approx(mean, rel=1e-5) and spread**2 == pytest.approx(variance, rel=1e-3)  # 1 - alpha_bar of a stored single
+            assert centre == pytest.approx(mean, rel=1e-5) and spread**2 == pytest.approx(
+                variance, rel=1e-3
+            )  # 1 - alpha_bar of a stored single
 
 
 @pytest.mark.parametrize("t", [1, 10, 300, 999])
@@ -51,11 +55,16 @@ def test_eq_9_to_11_posterior_is_bayes_rule_on_a_grid(t):
     beta, alpha_bar = exact_chain(1000)
     x0, eps = 0.4, -0.8
     x_t = math.sqrt(alpha_bar[t]) * x0 + math.sqrt(1 - alpha_bar[t]) * eps
-    mean, variance = q_posterior(*(torch.full((1, 1, 1), v, dtype=torch.float64) for v in (x_t, eps)), torch.tensor([t]), linear_schedule())
+    mean, variance = q_posterior(
+        *(torch.full((1, 1, 1), v, dtype=torch.float64) for v in (x_t, eps)), torch.tensor([t]), linear_schedule()
+    )
     centre, width = mean.item(), 8 * variance.sqrt().item()
     grid = [centre + width * (i / 2000 - 1) for i in range(4001)]
-    weight = [normal_density(x_t, math.sqrt(1 - beta[t]) * x, beta[t]) * normal_density(x, math.sqrt(alpha_bar[t - 1]) * x0, 1 - alpha_bar[t - 1])
-              for x in grid]                                         # Eq. 10, without its constant denominator
+    weight = [
+        normal_density(x_t, math.sqrt(1 - beta[t]) * x, beta[t])
+        * normal_density(x, math.sqrt(alpha_bar[t - 1]) * x0, 1 - alpha_bar[t - 1])
+        for x in grid
+    ]  # Eq. 10, without its constant denominator
     total = sum(weight)
     found = sum(w * x for w, x in zip(weight, grid)) / total
     assert found == pytest.approx(centre, abs=1e-4)
@@ -68,7 +77,9 @@ def test_eq_8_and_12_one_step_back():
     mean = (x - beta[t] / math.sqrt(1 - alpha_bar[t]) * eps) / math.sqrt(1 - beta[t])
     sd = math.sqrt((1 - alpha_bar[t - 1]) / (1 - alpha_bar[t]) * beta[t])
     x, eps, noise = (torch.full((1, 1, 1), v) for v in (x, eps, noise))
-    assert ddpm_step(x, eps, torch.tensor([t]), linear_schedule(), noise).item() == pytest.approx(mean + sd * 1.2, rel=1e-5)
+    assert ddpm_step(x, eps, torch.tensor([t]), linear_schedule(), noise).item() == pytest.approx(
+        mean + sd * 1.2, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -86,7 +97,9 @@ def test_eq_18_as_printed_with_the_product():
     x0, eps, t = torch.tensor([[[0.7]]]), torch.tensor([[[-1.1]]]), 250
     a = alpha_bar[t]
     expected = (1 - math.sqrt(a)) * 0.7 - math.sqrt(1 - a) * -1.1
-    assert OBJECTIVES["paper"](linear_schedule()).target(x0, eps, torch.tensor([t])).item() == pytest.approx(expected, rel=1e-5)
+    assert OBJECTIVES["paper"](linear_schedule()).target(x0, eps, torch.tensor([t])).item() == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_the_velocity_is_the_derivative_along_the_circle():
@@ -94,7 +107,9 @@ def test_the_velocity_is_the_derivative_along_the_circle():
     _, alpha_bar = exact_chain(1000)
     angle, h = math.acos(math.sqrt(alpha_bar[250])), 1e-5
     x = [math.cos(angle + d) * 0.7 + math.sin(angle + d) * -1.1 for d in (-h, h)]
-    v = OBJECTIVES["v_prediction"](linear_schedule()).target(torch.tensor([[[0.7]]]), torch.tensor([[[-1.1]]]), torch.tensor([250]))
+    v = OBJECTIVES["v_prediction"](linear_schedule()).target(
+        torch.tensor([[[0.7]]]), torch.tensor([[[-1.1]]]), torch.tensor([250])
+    )
     assert v.item() == pytest.approx((x[1] - x[0]) / (2 * h), rel=1e-4)
 
 
@@ -106,6 +121,7 @@ def test_eq_19_and_its_l1_reading():
 
 def oracle(schedule, m, s):
     "E[eps | x_t] for data of N(m, s^2)."
+
     def predict(x_t, t):
         a = schedule.alpha_bar[t][:, None, None].to(x_t)
         return (1 - a).sqrt() / (a * s**2 + 1 - a) * (x_t - a.sqrt() * m)
@@ -120,7 +136,11 @@ def moments_of(sampler, schedule, n_steps, m, s):
 
 
 # the largest relative error of the deviation for a number of steps; the spread of 60,000 draws included
-WIDTH = {"ddpm": {10: 0.35, 25: 0.2, 100: 0.06, 1000: 0.02}, "ddim": {10: 0.2, 25: 0.09, 100: 0.03, 1000: 0.02}, "dpmpp_2m": {10: 0.08, 25: 0.025, 100: 0.015, 1000: 0.015}}
+WIDTH = {
+    "ddpm": {10: 0.35, 25: 0.2, 100: 0.06, 1000: 0.02},
+    "ddim": {10: 0.2, 25: 0.09, 100: 0.03, 1000: 0.02},
+    "dpmpp_2m": {10: 0.08, 25: 0.025, 100: 0.015, 1000: 0.015},
+}
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -136,17 +156,19 @@ def test_every_sampler_returns_the_gaussian_it_is_told(sampler, n_steps):
 @pytest.mark.parametrize("n_steps", [1, 10, 1000])
 def test_short_chains_that_end_in_noise_find_the_mean(sampler, schedule, n_steps):
     mean, deviation = moments_of(sampler, SCHEDULES[schedule](n_steps), n_steps, 0.3, 0.3)
-    assert mean == pytest.approx(0.3, abs=0.03)                      # one step keeps 3 % of the signal, and misses that much
+    assert mean == pytest.approx(0.3, abs=0.03)  # one step keeps 3 % of the signal, and misses that much
     if n_steps == 1:
-        assert deviation < 0.01                                      # one guess from noise alone has no spread
+        assert deviation < 0.01  # one guess from noise alone has no spread
     if n_steps == 1000:
         assert deviation == pytest.approx(0.3, rel=0.03)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])                 # one draw of noise decides: DDPM draws anew at each step
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])  # one draw of noise decides: DDPM draws anew at each step
 def test_a_sample_does_not_see_its_batch(sampler):
     schedule = linear_schedule(50)
-    whole, alone = (SAMPLERS[sampler](oracle(schedule, 0.1, 0.3), (n, 1, 24), schedule, 5, make_generator(1)) for n in (6, 2))
+    whole, alone = (
+        SAMPLERS[sampler](oracle(schedule, 0.1, 0.3), (n, 1, 24), schedule, 5, make_generator(1)) for n in (6, 2)
+    )
     assert_close(alone, whole[:2])
 
 
@@ -184,7 +206,9 @@ def test_ddim_of_diffusers(eta):
 def test_ddpm_of_diffusers():
     from diffusers import DDPMScheduler
 
-    theirs = DDPMScheduler(num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, clip_sample=False, variance_type="fixed_small")
+    theirs = DDPMScheduler(
+        num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, clip_sample=False, variance_type="fixed_small"
+    )
     x, eps = (torch.randn(3, 1, 24, generator=make_generator(k)) for k in range(2))
     for t in (0, 1, 30, 500, 999):
         noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(t))
@@ -199,12 +223,19 @@ def test_the_solver_of_diffusers(n_steps, spacing_power, final_noise_variance, t
 
     schedule = linear_schedule()
     predict = oracle(schedule, 0.3, 0.3)
-    theirs = DPMSolverMultistepScheduler(beta_start=1e-4, beta_end=0.02, final_sigmas_type="zero", lower_order_final=True)
+    theirs = DPMSolverMultistepScheduler(
+        beta_start=1e-4, beta_end=0.02, final_sigmas_type="zero", lower_order_final=True
+    )
     theirs.set_timesteps(timesteps=respace(schedule, n_steps, spacing_power, t_min)[1].flip(0).tolist())
     x = torch.randn((3, 1, 24), generator=make_generator(2))
     for t in theirs.timesteps:
         x = theirs.step(predict(x, t.expand(3)), t, x).prev_sample
-    assert_close(sample_dpmpp_2m(predict, (3, 1, 24), schedule, n_steps, make_generator(2), spacing_power, final_noise_variance), x, atol=5e-4, rtol=5e-3)
+    assert_close(
+        sample_dpmpp_2m(predict, (3, 1, 24), schedule, n_steps, make_generator(2), spacing_power, final_noise_variance),
+        x,
+        atol=5e-4,
+        rtol=5e-3,
+    )
 
 
 def test_a_chain_refuses_impossible_betas():

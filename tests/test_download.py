@@ -1,4 +1,5 @@
 "The download against a publisher on this machine that misbehaves in every way we could think of."
+
 import errno
 import hashlib
 import json
@@ -16,9 +17,7 @@ from conftest import ROOT, SHARED, needs_data
 
 from stouter.commands.data import download as command
 from stouter.data import download as module
-from stouter.data.download import COLLECTIONS, RetryPolicy, read_collection
-from stouter.data.download import download
-from stouter.data.download import plan_download
+from stouter.data.download import COLLECTIONS, RetryPolicy, download, plan_download, read_collection
 from stouter.files import InputError
 
 QUICK = RetryPolicy(tries=3, backoff=0.01, timeout=5, max_backoff=5)
@@ -35,16 +34,26 @@ def describe(path=None, n_files=4, size=200_000):
         content = json.loads(path.read_text())
     else:
         names = [f"sms-call-internet-mi-2013-11-{day:02}.txt" for day in range(1, n_files + 1)]
-        content = {"datasetVersion": {
-            "license": "NONE", "termsOfUse": "The data is released under ODbL 1.0 license.",
-            "metadataBlocks": {"citation": {"fields": [{"typeName": "title", "value": "Some days"}]}},
-            "files": [{"dataFile": {"id": 100 + k, "filename": name, "filesize": 0, "md5": ""}} for k, name in enumerate(names)],
-        }}
+        content = {
+            "datasetVersion": {
+                "license": "NONE",
+                "termsOfUse": "The data is released under ODbL 1.0 license.",
+                "metadataBlocks": {"citation": {"fields": [{"typeName": "title", "value": "Some days"}]}},
+                "files": [
+                    {"dataFile": {"id": 100 + k, "filename": name, "filesize": 0, "md5": ""}}
+                    for k, name in enumerate(names)
+                ],
+            }
+        }
     bodies = {}
     for entry in content["datasetVersion"]["files"]:
         told = entry["dataFile"]
         bodies[told["id"]] = body = body_of(told["id"], size)
-        told.update(filesize=len(body), md5=hashlib.md5(body).hexdigest(), checksum={"type": "MD5", "value": hashlib.md5(body).hexdigest()})
+        told.update(
+            filesize=len(body),
+            md5=hashlib.md5(body).hexdigest(),
+            checksum={"type": "MD5", "value": hashlib.md5(body).hexdigest()},
+        )
     return content, bodies
 
 
@@ -129,7 +138,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
             self.wfile.flush()
         except OSError:
-            pass        # the client went away, as some of these tests want it to
+            pass  # the client went away, as some of these tests want it to
 
     def log_message(self, *words):
         pass
@@ -156,18 +165,30 @@ def fetch(publisher, folder, days=None, **options):
 
 def whole(publisher, folder):
     "Are all files there, byte for byte, and nothing else but the description?"
-    names = {entry["dataFile"]["filename"]: publisher.bodies[entry["dataFile"]["id"]] for entry in publisher.content["datasetVersion"]["files"]}
+    names = {
+        entry["dataFile"]["filename"]: publisher.bodies[entry["dataFile"]["id"]]
+        for entry in publisher.content["datasetVersion"]["files"]
+    }
     there = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "EGZHFV.json"}
     return there == names
 
 
 RECOVERS = {
-    "500 then success": [("answer", 500)], "502 and 503": [("answer", 502), ("answer", 503)], "429 with Retry-After": [("later", 0)],
-    "429 with a date gone by": [("later", "Wed, 21 Oct 2015 07:28:00 GMT")], "408": [("answer", 408)],
-    "broken at once": [("broken", 0), ("broken", 0)], "broken more often than we have tries": [("broken", 30_000)] * 6,
-    "broken and range not honoured": [("broken", 50_000), ("rangeless",)], "broken and another range": [("broken", 50_000), ("misplaced",)],
-    "broken and then only the end": [("broken", 50_000), ("end",)], "wrong checksum once": [("wrong",)], "wrong end": [("broken", 100_000), ("wrong",)], "a body without an end": [("endless",)],
-    "redirect to the storage": [("redirect", 100)], "redirect in the middle": [("broken", 70_000), ("redirect", 100)],
+    "500 then success": [("answer", 500)],
+    "502 and 503": [("answer", 502), ("answer", 503)],
+    "429 with Retry-After": [("later", 0)],
+    "429 with a date gone by": [("later", "Wed, 21 Oct 2015 07:28:00 GMT")],
+    "408": [("answer", 408)],
+    "broken at once": [("broken", 0), ("broken", 0)],
+    "broken more often than we have tries": [("broken", 30_000)] * 6,
+    "broken and range not honoured": [("broken", 50_000), ("rangeless",)],
+    "broken and another range": [("broken", 50_000), ("misplaced",)],
+    "broken and then only the end": [("broken", 50_000), ("end",)],
+    "wrong checksum once": [("wrong",)],
+    "wrong end": [("broken", 100_000), ("wrong",)],
+    "a body without an end": [("endless",)],
+    "redirect to the storage": [("redirect", 100)],
+    "redirect in the middle": [("broken", 70_000), ("redirect", 100)],
     "416 for a part": [("broken", 10_000), ("answer", 416)],
 }
 
@@ -177,7 +198,7 @@ def test_recovers(publisher, tmp_path, faults):
     publisher.faults[100] = list(faults)
     fetch(publisher, tmp_path / "raw")
     assert whole(publisher, tmp_path / "raw")
-    assert publisher.faults[100] == []                   # every fault was met
+    assert publisher.faults[100] == []  # every fault was met
 
 
 GIVES_UP = {
@@ -200,13 +221,18 @@ def test_gives_up_on_one_file_and_fetches_the_others(publisher, tmp_path, faults
     assert sum(path.suffix == ".txt" for path in (tmp_path / "raw").iterdir()) == 3
     publisher.faults.clear()
     publisher.log.clear()
-    fetch(publisher, tmp_path / "raw")                     # the next call asks for the missing one alone
+    fetch(publisher, tmp_path / "raw")  # the next call asks for the missing one alone
     assert whole(publisher, tmp_path / "raw")
     assert {name for name, _ in publisher.log} == {"description", 100}
 
 
 def test_no_byte_is_lost_to_a_server_without_ranges(publisher, tmp_path):
-    publisher.faults[100] = [("broken", 50_000), ("rangeless_and_broken", 20_000), ("rangeless_and_broken", 70_000), ("rangeless",)]
+    publisher.faults[100] = [
+        ("broken", 50_000),
+        ("rangeless_and_broken", 20_000),
+        ("rangeless_and_broken", 70_000),
+        ("rangeless",),
+    ]
     fetch(publisher, tmp_path)
     assert whole(publisher, tmp_path)
     assert [start for name, start in publisher.log if name == 100] == [0, 50_000, 50_000, 70_000]
@@ -224,14 +250,17 @@ def test_three_failures_stop_the_rest(publisher, tmp_path):
     publisher.faults = {number: [("answer", 403)] for number in publisher.bodies}
     with pytest.raises(InputError, match="of 20 files could not be fetched; no more were tried"):
         fetch(publisher, tmp_path / "raw")
-    assert 3 <= len(publisher.log) - 1 <= 6                # one description; never all twenty
+    assert 3 <= len(publisher.log) - 1 <= 6  # one description; never all twenty
 
 
 @needs_data
 @pytest.mark.parametrize("city, n_bytes", [("milan", 20_804_803_507), ("trentino", 11_638_156_812)])
 def test_real_description_with_small_files(publisher, tmp_path, city, n_bytes):
     real = SHARED / "dataverse" / f"{city}_cdr.json"
-    assert sum(entry["dataFile"]["filesize"] for entry in json.loads(real.read_text())["datasetVersion"]["files"]) == n_bytes
+    assert (
+        sum(entry["dataFile"]["filesize"] for entry in json.loads(real.read_text())["datasetVersion"]["files"])
+        == n_bytes
+    )
     publisher.content, publisher.bodies = describe(real, size=2_000)
     for number in list(publisher.bodies)[::5]:
         publisher.faults[number] = [("broken", 500), ("answer", 500)]
@@ -249,7 +278,7 @@ def test_what_is_there_is_skipped_and_what_is_foreign_is_kept(publisher, tmp_pat
     publisher.log.clear()
     fetch(publisher, tmp_path)
     assert publisher.log == [("description", 0)]
-    first.write_bytes(first.read_bytes()[:-1] + b"!")       # the same size, other bytes
+    first.write_bytes(first.read_bytes()[:-1] + b"!")  # the same size, other bytes
     with pytest.raises(InputError, match="there is such a file, and it is not the publisher's"):
         fetch(publisher, tmp_path)
     assert first.read_bytes()[-1:] == b"!"
@@ -259,7 +288,11 @@ def test_what_is_there_is_skipped_and_what_is_foreign_is_kept(publisher, tmp_pat
     assert others[0].read_bytes() == b"half"
 
 
-@pytest.mark.parametrize("left_behind", [b"", b"something else", bytes(200_000), bytes(300_000)], ids=["empty", "foreign", "whole size", "too long"])
+@pytest.mark.parametrize(
+    "left_behind",
+    [b"", b"something else", bytes(200_000), bytes(300_000)],
+    ids=["empty", "foreign", "whole size", "too long"],
+)
 def test_a_part_of_anything_is_replaced_by_the_file(publisher, tmp_path, left_behind):
     (tmp_path / "sms-call-internet-mi-2013-11-01.txt.part").write_bytes(left_behind)
     fetch(publisher, tmp_path)
@@ -284,12 +317,17 @@ def test_too_small_a_disk_is_seen_before(publisher, tmp_path, monkeypatch):
         fetch(publisher, tmp_path / "raw")
     assert publisher.log == [("description", 0)] and not (tmp_path / "raw").exists()
     assert len(fetch(publisher, tmp_path / "raw", "2013-11-01:2013-11-03")) == 3
-    assert len(fetch(publisher, tmp_path / "raw")) == 4      # what is there needs no room
+    assert len(fetch(publisher, tmp_path / "raw")) == 4  # what is there needs no room
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_a_full_disk_is_one_line():
-    with open("/dev/full", "ab", buffering=0) as sink, pytest.raises(InputError, match=f"/dev/full: cannot write .{os.strerror(errno.ENOSPC)}.; what has arrived is kept"):
+    with (
+        open("/dev/full", "ab", buffering=0) as sink,
+        pytest.raises(
+            InputError, match=f"/dev/full: cannot write .{os.strerror(errno.ENOSPC)}.; what has arrived is kept"
+        ),
+    ):
         module.write_all(sink, b"x")
 
 
@@ -297,17 +335,25 @@ def test_disk_full_on_the_way(publisher, tmp_path):
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, before[1]))      # the system refuses any file to grow beyond that
-        with pytest.raises(InputError, match="^3 of 4 .*txt.part: cannot write .*; what has arrived is kept, make room and start again"):
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (120_000, before[1])
+        )  # the system refuses any file to grow beyond that
+        with pytest.raises(
+            InputError, match="^3 of 4 .*txt.part: cannot write .*; what has arrived is kept, make room and start again"
+        ):
             fetch(publisher, tmp_path, workers=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     *begun, third, second, first = sorted(path.stat().st_size for path in tmp_path.glob("*.part"))
-    assert (first, second, third) == (120_000,) * 3 and len(begun) <= 1              # a fourth may have begun before the third failure was heard of
+    assert (first, second, third) == (120_000,) * 3 and len(
+        begun
+    ) <= 1  # a fourth may have begun before the third failure was heard of
     publisher.log.clear()
     fetch(publisher, tmp_path)
     assert whole(publisher, tmp_path)
-    assert sorted(start for _, start in publisher.log) == sorted([0, *(begun or [0]), 120_000, 120_000, 120_000])    # description, fourth file, three ends
+    assert sorted(start for _, start in publisher.log) == sorted(
+        [0, *(begun or [0]), 120_000, 120_000, 120_000]
+    )  # description, fourth file, three ends
 
 
 def test_folder_that_cannot_be(publisher, tmp_path):
@@ -332,8 +378,13 @@ def test_killed_and_resumed(publisher, tmp_path, kill):
     folder = tmp_path / "raw"
     publisher.faults = {number: [("slow",)] for number in publisher.bodies}
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder), publisher.base], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),       # a shell in the background would have it ignored
+        [sys.executable, "-c", CHILD, str(folder), publisher.base],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a shell in the background would have it ignored
     )
     deadline = time.monotonic() + 60
     while not any(size_of(path) > 20_000 for path in folder.glob("*.part")) and time.monotonic() < deadline:
@@ -346,18 +397,28 @@ def test_killed_and_resumed(publisher, tmp_path, kill):
     publisher.log.clear()
     fetch(publisher, folder)
     assert whole(publisher, folder)
-    names = {entry["dataFile"]["id"]: entry["dataFile"]["filename"] for entry in publisher.content["datasetVersion"]["files"]}
+    names = {
+        entry["dataFile"]["id"]: entry["dataFile"]["filename"] for entry in publisher.content["datasetVersion"]["files"]
+    }
     for number, start in publisher.log[1:]:
-        assert start == kept.get(names[number], 0)          # not a byte was asked for twice
+        assert start == kept.get(names[number], 0)  # not a byte was asked for twice
     assert Counter(name for name, _ in publisher.log).most_common(1)[0][1] == 1
 
 
-@pytest.mark.parametrize("change, says", [
-    (lambda told: told.update(filename="../../.profile"), "file name"), (lambda told: told.update(md5="12"), "MD5"), (lambda told: told.pop("id"), "id"),
-], ids=["a path for a name", "no MD5", "no id"])
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda told: told.update(filename="../../.profile"), "file name"),
+        (lambda told: told.update(md5="12"), "MD5"),
+        (lambda told: told.pop("id"), "id"),
+    ],
+    ids=["a path for a name", "no MD5", "no id"],
+)
 def test_descriptions_that_are_none(publisher, change, says):
     change(publisher.content["datasetVersion"]["files"][1]["dataFile"])
-    with pytest.raises(InputError, match=f"expected a Dataverse's description of doi:10.1/X, got something else .*{says}"):
+    with pytest.raises(
+        InputError, match=f"expected a Dataverse's description of doi:10.1/X, got something else .*{says}"
+    ):
         read_collection("doi:10.1/X", publisher.base, QUICK)
 
 

@@ -1,4 +1,5 @@
 "Imports point down the building, never up and never sideways."
+
 import ast
 
 import pytest
@@ -42,16 +43,21 @@ def test_imports_point_down(path):
     inside = path.relative_to(PACKAGE).with_suffix("").parts
     assert inside[0] in LEVEL, f"{inside[0]} stands on no floor"
     for other in rooms_imported_by(path.read_text(), ("stouter", *inside[:-1])) - {inside[0]}:
-        assert LEVEL[other] < LEVEL[inside[0]], f"{inside[0]} (floor {LEVEL[inside[0]]}) imports {other} (floor {LEVEL[other]})"
+        assert LEVEL[other] < LEVEL[inside[0]], (
+            f"{inside[0]} (floor {LEVEL[inside[0]]}) imports {other} (floor {LEVEL[other]})"
+        )
 
 
-@pytest.mark.parametrize("source, rooms", [
-    ("from stouter.cli import main", {"cli"}),
-    ("import stouter.plots as r", {"plots"}),
-    ("from stouter import cli", {"cli"}),
-    ("from ..training import fit", {"training"}),
-    ("def f():\n    from stouter.pipeline.run import run", {"pipeline"}),
-])
+@pytest.mark.parametrize(
+    "source, rooms",
+    [
+        ("from stouter.cli import main", {"cli"}),
+        ("import stouter.plots as r", {"plots"}),
+        ("from stouter import cli", {"cli"}),
+        ("from ..training import fit", {"training"}),
+        ("def f():\n    from stouter.pipeline.run import run", {"pipeline"}),
+    ],
+)
 def test_the_check_sees_every_form_of_import(source, rooms):
     assert rooms_imported_by(source, ("stouter", "data")) == rooms
 

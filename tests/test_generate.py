@@ -1,4 +1,5 @@
 "A long generation that is killed, starved of disk or asked for something else: what must stay true."
+
 import multiprocessing
 import random
 import resource
@@ -11,14 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import stouter
-from stouter.pipeline.generate import generate
-from stouter.pipeline.generate import parts_folder
-from stouter.pipeline.run import open_run
+
 from stouter.files import InputError
+from stouter.pipeline.generate import generate, parts_folder
+from stouter.pipeline.run import open_run
 
 FIRST, LAST = pd.Timestamp("2014-02-01"), pd.Timestamp("2014-04-30")  # 89 days; on one of them the clocks change
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["stouter.pipeline.generate", "h5netcdf", "pytest"])  # each job is a fork of a process that has imported these
+CONTEXT.set_forkserver_preload(
+    ["stouter.pipeline.generate", "h5netcdf", "pytest"]
+)  # each job is a fork of a process that has imported these
 
 
 def make(run, out, last=LAST, n_samples=6, **others):
@@ -54,14 +57,14 @@ def test_twenty_kills_at_random_moments(tiny_run, tmp_path, undisturbed):
         process.start()
         had = len(seen)
         while kills % 4 and process.is_alive() and len(parts_of(out)) == had:
-            time.sleep(0.002)                                        # until this life has made a part
+            time.sleep(0.002)  # until this life has made a part
         process.join(chance.uniform(0.0, 0.15))
         if process.is_alive():
             process.kill()
             process.join()
             kills += 1
         assert process.exitcode in (0, -9)
-        if out.exists():                                             # through, or killed between moving the table and tidying up
+        if out.exists():  # through, or killed between moving the table and tidying up
             assert out.read_bytes() == undisturbed[0]
             out.unlink()
             shutil.rmtree(parts_folder(out), ignore_errors=True)
@@ -69,7 +72,7 @@ def test_twenty_kills_at_random_moments(tiny_run, tmp_path, undisturbed):
         else:
             assert seen <= (seen := set(parts_of(out)))
             counts.append(len(seen))
-    assert len(set(counts)) >= 5                                     # the kills fell at different stages
+    assert len(set(counts)) >= 5  # the kills fell at different stages
     make(tiny_run[0], out)
     assert out.read_bytes() == undisturbed[0]
     assert [p.name for p in tmp_path.iterdir()] == ["table.parquet"]
@@ -89,7 +92,7 @@ def test_a_kill_while_joining_or_tidying_up(tiny_run, tmp_path, undisturbed, mon
                 make(tiny_run[0], out)
         assert out.exists() is (step == "shutil.rmtree") and len(parts_of(out)) == 26
     stamp = out.stat().st_mtime_ns
-    make(tiny_run[0], out)                                           # finds the table and only tidies up
+    make(tiny_run[0], out)  # finds the table and only tidies up
     assert out.read_bytes() == undisturbed[0] and out.stat().st_mtime_ns == stamp
     assert [p.name for p in tmp_path.iterdir()] == ["table.parquet"]
 
@@ -119,7 +122,9 @@ def test_half_the_bits_resume_to_the_same_bytes_and_stay_near(tiny_run, tmp_path
     assert tables["resumed"].read_bytes() == tables["half"].read_bytes()
     single, half = (pd.read_parquet(tables[name]).value for name in ("single", "half"))
     assert 0 < (half - single).abs().median() < 0.02 * single.std()
-    assert half.mean() == pytest.approx(single.mean(), rel=0.005) and half.std() == pytest.approx(single.std(), rel=0.005)
+    assert half.mean() == pytest.approx(single.mean(), rel=0.005) and half.std() == pytest.approx(
+        single.std(), rel=0.005
+    )
 
 
 def test_a_full_disk_keeps_the_parts(tiny_run, tmp_path, undisturbed):
@@ -127,7 +132,10 @@ def test_a_full_disk_keeps_the_parts(tiny_run, tmp_path, undisturbed):
     out, limits = tmp_path / "table.parquet", resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(InputError, match="table.parquet: could not be written .*what was written before is whole: free some space and run again"):
+        with pytest.raises(
+            InputError,
+            match="table.parquet: could not be written .*what was written before is whole: free some space and run again",
+        ):
             make(tiny_run[0], out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -140,9 +148,15 @@ def test_parts_of_another_request_are_refused(tiny_run, tmp_path):
     out = tmp_path / "table.parquet"
     stouter("generate", tiny_run[0], "--days", "2014-02-01:2014-04-30", "--samples", 6, "--out", out)
     parts_folder(out).mkdir()
-    (parts_folder(out) / "request.json").write_bytes(pq.read_schema(out).metadata[b"stouter"])      # as if the table were not finished
+    (parts_folder(out) / "request.json").write_bytes(
+        pq.read_schema(out).metadata[b"stouter"]
+    )  # as if the table were not finished
     out.unlink()
-    for words, says in ({"seed": 1}, "seed: 0 there, 1 here"), ({"stations": ["3"]}, "stations: '12 of 12 .* there, '1 of 12"), ({"n_samples": 7}, "samples: 6 there, 7 here"):
+    for words, says in (
+        ({"seed": 1}, "seed: 0 there, 1 here"),
+        ({"stations": ["3"]}, "stations: '12 of 12 .* there, '1 of 12"),
+        ({"n_samples": 7}, "samples: 6 there, 7 here"),
+    ):
         with pytest.raises(InputError, match=f"holds parts of another request .{says}"):
             make(tiny_run[0], out, **words)
     with pytest.raises(InputError, match="days: '2014-02-01:2014-04-30' there, '2014-02-01:2014-02-01' here"):
@@ -155,7 +169,9 @@ def test_memory_does_not_grow_with_the_request(tiny_run, tmp_path):
     "Four times the station-days, within 10 MB; a table of the larger request in memory would be 50 MB more."
     peaks, queue = [], CONTEXT.Queue()
     for k, (last, n_samples) in enumerate([(LAST, 6), (LAST, 24)]):
-        process = CONTEXT.Process(target=peak_memory, args=(tiny_run[0], tmp_path / f"{k}.parquet", last, n_samples, queue))
+        process = CONTEXT.Process(
+            target=peak_memory, args=(tiny_run[0], tmp_path / f"{k}.parquet", last, n_samples, queue)
+        )
         process.start()
         peaks.append(queue.get(timeout=120))
         process.join()

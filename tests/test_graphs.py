@@ -1,18 +1,25 @@
 "Facts of both graphs that must stay true across notebooks, on real grids where they are at hand."
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch_geometric.nn as pyg
 from conftest import SHARED, needs_data
+
 from stouter.data.pois import read_counts
 from stouter.data.stations import read_grid
-from stouter.graphs.encoders import ENCODERS
-from stouter.graphs.graphmae import embed_nodes, pretrain
-from stouter.graphs.graphmae import apply_mask, sample_mask
-from stouter.graphs.graphmae import Subgraph
-from stouter.graphs.spatial import STATION_FEATURES, CountFeatures, LogCountFeatures, base_station_graph, describe_graph, radius_graph
 from stouter.graphs.embeddings import load_or_pretrain
+from stouter.graphs.encoders import ENCODERS
+from stouter.graphs.graphmae import Subgraph, apply_mask, embed_nodes, pretrain, sample_mask
+from stouter.graphs.spatial import (
+    STATION_FEATURES,
+    CountFeatures,
+    LogCountFeatures,
+    base_station_graph,
+    describe_graph,
+    radius_graph,
+)
 from stouter.graphs.temporal import EDGE_TYPES, TEMPORAL_FEATURES, temporal_graph
 
 PYG_ENCODERS = {"gin": pyg.GIN, "gcn": pyg.GCN, "gat": pyg.GAT, "sage": pyg.GraphSAGE}
@@ -26,7 +33,9 @@ def seeded(seed=0):
 def town():
     "Three hundred stations with counts; some are isolated, ten share a mast, forty have no POI."
     rng = np.random.default_rng(0)
-    stations = pd.DataFrame({"lon": rng.uniform(9.0, 9.2, 300), "lat": rng.uniform(45.3, 45.45, 300)}, index=rng.permutation(300) + 1000)
+    stations = pd.DataFrame(
+        {"lon": rng.uniform(9.0, 9.2, 300), "lat": rng.uniform(45.3, 45.45, 300)}, index=rng.permutation(300) + 1000
+    )
     stations.iloc[290:] = stations.iloc[0].to_numpy()
     stations.iloc[289] = 11.0, 46.0
     counts = pd.DataFrame(rng.poisson(3, (300, 8)), index=stations.index)
@@ -35,7 +44,9 @@ def town():
 
 
 @needs_data
-@pytest.mark.parametrize("city, nodes, edges, degree", [("milano", 10_000, 577_776, 57.78), ("trentino", 6_575, 25_640, 3.90)])
+@pytest.mark.parametrize(
+    "city, nodes, edges, degree", [("milano", 10_000, 577_776, 57.78), ("trentino", 6_575, 25_640, 3.90)]
+)
 def test_real_grids_have_their_known_edges(city, nodes, edges, degree):
     figures = describe_graph(base_station_graph(read_grid(SHARED / f"grids/{city}-grid.geojson")))
     assert (figures["nodes"], figures["directed_edges"], round(figures["mean_degree"], 2)) == (nodes, edges, degree)
@@ -55,25 +66,31 @@ def test_milans_empty_squares_are_counted_and_harmless():
 def test_edges_against_all_pairs():
     rng = np.random.default_rng(1)
     lon, lat = rng.uniform(9.1, 9.14, 200), rng.uniform(45.4, 45.43, 200)
-    north, east = np.subtract.outer(lat, lat) * 111.13, np.subtract.outer(lon, lon) * 111.32 * np.cos(np.radians(45.415))
+    north, east = (
+        np.subtract.outer(lat, lat) * 111.13,
+        np.subtract.outer(lon, lon) * 111.32 * np.cos(np.radians(45.415)),
+    )
     distance = np.hypot(north, east)
     assert (np.abs(distance - 1.005) > 1e-4).sum() > 39_000
     ours = np.zeros((200, 200), bool)
     ours[tuple(radius_graph(lon, lat).numpy())] = True
-    clear = np.abs(distance - 1.005) > 3e-3                     # the plane is an approximation
+    clear = np.abs(distance - 1.005) > 3e-3  # the plane is an approximation
     np.fill_diagonal(clear, False)
     assert (ours == (distance < 1.005))[clear].all() and not ours.diagonal().any()
 
 
-@pytest.mark.parametrize("lon, lat, edges", [
-    ([], [], 0),
-    ([9.0], [45.0], 0),
-    ([9.0, 9.0, 9.0], [45.0, 45.0, 45.0], 6),                   # one mast, three stations
-    ([179.9999, -179.9999], [-17.0, -17.0], 2),                 # Fiji
-    ([0.0, 90.0, 180.0, -90.0], [-89.997] * 4, 12),             # around the south pole
-    ([0.0, 180.0], [90.0, 90.0], 2),                            # the pole itself, twice
-    ([9.0, 9.5], [45.0, 45.0], 0),
-])
+@pytest.mark.parametrize(
+    "lon, lat, edges",
+    [
+        ([], [], 0),
+        ([9.0], [45.0], 0),
+        ([9.0, 9.0, 9.0], [45.0, 45.0, 45.0], 6),  # one mast, three stations
+        ([179.9999, -179.9999], [-17.0, -17.0], 2),  # Fiji
+        ([0.0, 90.0, 180.0, -90.0], [-89.997] * 4, 12),  # around the south pole
+        ([0.0, 180.0], [90.0, 90.0], 2),  # the pole itself, twice
+        ([9.0, 9.5], [45.0, 45.0], 0),
+    ],
+)
 def test_edges_of_awkward_places(lon, lat, edges):
     graph = base_station_graph(pd.DataFrame({"lon": lon, "lat": lat}, dtype=float))
     assert graph.num_edges == edges == describe_graph(graph)["directed_edges"]
@@ -108,15 +125,21 @@ def test_sparse_form_equals_the_edge_list(name, town):
     mine, others = list(ours.parameters()), dict(theirs.named_parameters())
     shapes = sorted(tuple(p.squeeze().shape) for p in mine)
     assert shapes == sorted(tuple(p.squeeze().shape) for p in others.values()), "the same parameters"
-    pyg_names = {"gcn": ["lin.weight", "bias"], "gin": ["nn.lins.0.weight", "nn.lins.0.bias", "nn.lins.1.weight", "nn.lins.1.bias"],
-            "sage": ["lin_l.weight", "lin_l.bias", "lin_r.weight"], "gat": ["att_src", "att_dst", "bias", "lin.weight"]}[name]
+    pyg_names = {
+        "gcn": ["lin.weight", "bias"],
+        "gin": ["nn.lins.0.weight", "nn.lins.0.bias", "nn.lins.1.weight", "nn.lins.1.bias"],
+        "sage": ["lin_l.weight", "lin_l.bias", "lin_r.weight"],
+        "gat": ["att_src", "att_dst", "bias", "lin.weight"],
+    }[name]
     for k, layer in enumerate(ours.layers):
         for value, word in zip(layer.parameters(), pyg_names):
             others[f"convs.{k}.{word}"].data = value.detach().reshape(others[f"convs.{k}.{word}"].shape).clone()
     x = graph.x.double()
     torch.testing.assert_close(ours(x, edges), theirs(x, edges))
     if name in ("gin", "sage"):
-        assert not torch.allclose(ours(x, edges), ours(x, graph.edge_index)), "loops count where the network has none of its own"
+        assert not torch.allclose(ours(x, edges), ours(x, graph.edge_index)), (
+            "loops count where the network has none of its own"
+        )
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -136,11 +159,15 @@ def test_loss_depends_on_masked_nodes_only(name, town):
     whole, mask = Subgraph(torch.arange(300), graph.edge_index, 300), sample_mask(300, 0.5, 0.1, seeded(1))
     masked_graph = apply_mask(graph, mask, whole)
     truth = torch.where(mask.masked[:, None], graph.x, torch.randn(300, 9, generator=seeded(2)))
-    torch.testing.assert_close(model(masked_graph), model(masked_graph._replace(x=truth)))         # other targets of visible nodes
+    torch.testing.assert_close(
+        model(masked_graph), model(masked_graph._replace(x=truth))
+    )  # other targets of visible nodes
     assert model(masked_graph._replace(x=-masked_graph.x)) != model(masked_graph)
     behind = masked_graph.x_replaced.clone()
     behind[mask.token_nodes] = 1e3
-    torch.testing.assert_close(model(masked_graph), model(masked_graph._replace(x_replaced=behind)))    # nobody looks behind the token
+    torch.testing.assert_close(
+        model(masked_graph), model(masked_graph._replace(x_replaced=behind))
+    )  # nobody looks behind the token
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -151,7 +178,9 @@ def test_rows_of_zeros_have_finite_gradients(name, features, town):
         graph = base_station_graph(stations, case, feature_scaler=features.fit(stations, case))
         model, history = pretrain(graph, ENCODERS[name], 16, 8, n_epochs=3, generator=seeded())
         assert np.isfinite(history).all()
-        masked_graph = apply_mask(graph, sample_mask(300, 1.0, generator=seeded()), Subgraph(torch.arange(300), graph.edge_index, 300))
+        masked_graph = apply_mask(
+            graph, sample_mask(300, 1.0, generator=seeded()), Subgraph(torch.arange(300), graph.edge_index, 300)
+        )
         model(masked_graph).backward()
         gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         assert gradients.isfinite().all() and gradients.abs().max() < 1e4
@@ -161,7 +190,9 @@ def test_rows_of_zeros_have_finite_gradients(name, features, town):
 @pytest.mark.parametrize("options", [{}, {"replace_rate": 0.2, "patience": 2}, {"max_edges": 500, "fanout": 3}])
 def test_one_seed_gives_the_same_bits(options, town):
     graph = base_station_graph(*town)
-    first, second, other = (pretrain(graph, ENCODERS["gcn"], 16, 8, n_epochs=6, generator=seeded(s), **options) for s in (0, 0, 1))
+    first, second, other = (
+        pretrain(graph, ENCODERS["gcn"], 16, 8, n_epochs=6, generator=seeded(s), **options) for s in (0, 0, 1)
+    )
     assert first[1] == second[1] != other[1]
     assert torch.equal(embed_nodes(first[0], graph), embed_nodes(second[0], graph))
 
@@ -182,7 +213,13 @@ def test_embeddings_are_kept_and_made_anew_when_something_changed(tmp_path, town
     def embed(radius_km=1.0, seed=0):
         graph = base_station_graph(stations, counts, radius_km)
         train = lambda: made.append(seed) or pretrain(graph, ENCODERS["gcn"], 16, 8, n_epochs=2, generator=seeded(seed))
-        return load_or_pretrain(tmp_path / "space.safetensors", graph, stations.index.tolist(), {"seed": seed, "radius_km": radius_km}, train)
+        return load_or_pretrain(
+            tmp_path / "space.safetensors",
+            graph,
+            stations.index.tolist(),
+            {"seed": seed, "radius_km": radius_km},
+            train,
+        )
 
     first, second = embed(), embed()
     assert made == [0] and torch.equal(first.embedding, second.embedding) and second.ids == stations.index.tolist()

@@ -1,4 +1,5 @@
 "Grids, station tables and places: bad files named by file and feature or line, real files counted."
+
 import json
 
 import numpy as np
@@ -8,10 +9,16 @@ import shapefile
 import shapely
 from conftest import SHARED, needs_data
 
-from stouter.data.pois import CATEGORIES, POI_CATEGORIES, read_categories
-from stouter.data.stations import read_station_geometry, read_grid
-from stouter.data.pois import POI_READERS, count_pois, read_counts, read_pois
-from stouter.data.stations import ASSIGNMENTS, read_stations
+from stouter.data.pois import (
+    CATEGORIES,
+    POI_CATEGORIES,
+    POI_READERS,
+    count_pois,
+    read_categories,
+    read_counts,
+    read_pois,
+)
+from stouter.data.stations import ASSIGNMENTS, read_grid, read_station_geometry, read_stations
 from stouter.files import InputError
 
 
@@ -20,7 +27,12 @@ def square(x=9.0, y=45.0, side=0.01):
 
 
 def collection(*features):
-    return json.dumps({"type": "FeatureCollection", "features": [{"type": "Feature", "properties": p, "geometry": g} for p, g in features]})
+    return json.dumps(
+        {
+            "type": "FeatureCollection",
+            "features": [{"type": "Feature", "properties": p, "geometry": g} for p, g in features],
+        }
+    )
 
 
 def cells(geometry=None, **properties):
@@ -41,11 +53,26 @@ def save(path, content):
 
 GRIDS = {
     "two points": (cells(polygon((9, 45), (9.01, 45))), "feature 1: expected a GeoJSON geometry"),
-    "three points in a line": (cells(polygon((9, 45), (9.01, 45), (9.02, 45), (9, 45))), "feature 1: expected a valid Polygon"),
-    "a bow tie": (cells(polygon((9, 45), (9.1, 45.1), (9.1, 45), (9, 45.1), (9, 45))), "feature 1: expected a valid Polygon, got .*self-crossing"),
-    "no geometry": (cells().replace('"geometry": {"type": "Polygon", "coordinates": [[[9.02', '"other": {"type": "Polygon", "coordinates": [[[9.02'), "feature 1: expected a GeoJSON geometry"),
+    "three points in a line": (
+        cells(polygon((9, 45), (9.01, 45), (9.02, 45), (9, 45))),
+        "feature 1: expected a valid Polygon",
+    ),
+    "a bow tie": (
+        cells(polygon((9, 45), (9.1, 45.1), (9.1, 45), (9, 45.1), (9, 45))),
+        "feature 1: expected a valid Polygon, got .*self-crossing",
+    ),
+    "no geometry": (
+        cells().replace(
+            '"geometry": {"type": "Polygon", "coordinates": [[[9.02',
+            '"other": {"type": "Polygon", "coordinates": [[[9.02',
+        ),
+        "feature 1: expected a GeoJSON geometry",
+    ),
     "a point": (cells({"type": "Point", "coordinates": [9, 45]}), "feature 1: expected a polygon, got a Point"),
-    "swapped": (cells(square(32.06, 118.78)), "feature 1: expected degrees, longitude before latitude, got \\(32.06, 118.78\\); swap"),
+    "swapped": (
+        cells(square(32.06, 118.78)),
+        "feature 1: expected degrees, longitude before latitude, got \\(32.06, 118.78\\); swap",
+    ),
     "metres": (cells(square(1_514_000, 5_030_000, 235)), "feature 1: expected degrees"),
     "infinite": (cells(square(float("inf"))), "feature 1: expected a"),
     "number missing": (cells(name="two"), "feature 1: expected a whole number in the property cellId, got None"),
@@ -54,7 +81,10 @@ GRIDS = {
     "no features": (json.dumps({"type": "FeatureCollection", "features": []}), "expected at least one feature"),
     "a geometry": (json.dumps(square()), "expected a GeoJSON FeatureCollection"),
     "a list": ("[1, 2]", "expected a GeoJSON FeatureCollection"),
-    "features of words": (json.dumps({"type": "FeatureCollection", "features": ["a"]}), "expected a GeoJSON FeatureCollection"),
+    "features of words": (
+        json.dumps({"type": "FeatureCollection", "features": ["a"]}),
+        "expected a GeoJSON FeatureCollection",
+    ),
     "cut": (cells()[:200], "this is not JSON"),
     "empty": ("", "this is not JSON"),
     "not UTF-8": (b'{"type": "FeatureCollection", "name": "Citt\xe0"}', "this is not JSON"),
@@ -77,16 +107,24 @@ STATIONS = {
     "no id": ("lon,lat\n9,45\n", "expected rows with a column"),
     "no position": ("id,east,north\n1,9,45\n", "line 1: expected columns lon and lat, got id, east, north"),
     "half a position": ("id,lon\n1,9\n", "line 1: expected columns lon and lat.*add lat"),
-    "swapped": ("id,lon,lat\n1,9,45\n2,32.06,118.78\n", "line 3: expected lon, lat in degrees, got 32.06, 118.78; swap"),
+    "swapped": (
+        "id,lon,lat\n1,9,45\n2,32.06,118.78\n",
+        "line 3: expected lon, lat in degrees, got 32.06, 118.78; swap",
+    ),
     "metres": ("id,lon,lat\n1,1514000,5030000\n", "line 2: expected lon, lat in degrees"),
-    "a word": ("id,lon,lat\n1,nine,45\n", "line 2: .*got nine, 45"), "not a number": ("id,lon,lat\n1,9,nan\n", "line 2: .*got 9, nan"), "infinite": ("id,lon,lat\n1,9,inf\n", "line 2: .*got 9, inf"),
+    "a word": ("id,lon,lat\n1,nine,45\n", "line 2: .*got nine, 45"),
+    "not a number": ("id,lon,lat\n1,9,nan\n", "line 2: .*got 9, nan"),
+    "infinite": ("id,lon,lat\n1,9,inf\n", "line 2: .*got 9, inf"),
     "decimal comma": ('id,lon,lat\n1,"9,1","45,2"\n', "line 2: .*got 9,1, 45,2"),
     "semicolons": ("id;lon;lat\n1;9;45\n", "line 1: expected columns lon and lat"),
     "no unit": ("id,lon,lat,radius\n1,9,45,500\n", "rename it to radius_km or radius_m"),
     "radius of nothing": ("id,lon,lat,radius_m\n1,9,45,0\n", "line 2: expected radius_m above 0, got 0"),
     "radius missing": ("id,lon,lat,radius_km\n1,9,45,1\n2,9,45,\n", "line 3: expected radius_km above 0, got nan"),
-    "header only": ("id,lon,lat\n", "got 0 rows"), "empty": ("", "expected comma-separated"), "ragged": ("id,lon,lat\n1,9,45\n2,9,45,1,1\n", "expected comma-separated.*line 3"),
-    "not UTF-8": ("id,lon,lat\nMünchen,11,48\n".encode("latin-1"), "expected comma-separated UTF-8"), "zeros": (bytes(100), "expected"),
+    "header only": ("id,lon,lat\n", "got 0 rows"),
+    "empty": ("", "expected comma-separated"),
+    "ragged": ("id,lon,lat\n1,9,45\n2,9,45,1,1\n", "expected comma-separated.*line 3"),
+    "not UTF-8": ("id,lon,lat\nMünchen,11,48\n".encode("latin-1"), "expected comma-separated UTF-8"),
+    "zeros": (bytes(100), "expected"),
 }
 
 
@@ -98,20 +136,47 @@ def test_bad_station_table(tmp_path, content, says):
 
 
 def places(geometry=None, **properties):
-    return collection(({"amenity": "cafe"}, {"type": "Point", "coordinates": [9, 45]}), (properties or {"shop": "yes"}, geometry or {"type": "Point", "coordinates": [9, 45]}))
+    return collection(
+        ({"amenity": "cafe"}, {"type": "Point", "coordinates": [9, 45]}),
+        (properties or {"shop": "yes"}, geometry or {"type": "Point", "coordinates": [9, 45]}),
+    )
 
 
 PLACES = {
-    "unknown category": ("p.geojson", places(category="Foood"), "feature 1: expected a category out of Education.*got 'Foood'"),
-    "swapped": ("p.geojson", places({"type": "Point", "coordinates": [32.06, 118.78]}), "feature 1: expected degrees, longitude before latitude"),
+    "unknown category": (
+        "p.geojson",
+        places(category="Foood"),
+        "feature 1: expected a category out of Education.*got 'Foood'",
+    ),
+    "swapped": (
+        "p.geojson",
+        places({"type": "Point", "coordinates": [32.06, 118.78]}),
+        "feature 1: expected degrees, longitude before latitude",
+    ),
     "two points": ("p.geojson", places(polygon((9, 45), (9.01, 45))), "feature 1: expected a GeoJSON geometry"),
-    "nothing known": ("p.geojson", collection(({"emergency": "hydrant"}, {"type": "Point", "coordinates": [9, 45]})), "expected places with a category or OpenStreetMap tags"),
-    "table: unknown category": ("p.csv", "lon,lat,category\n9,45,Food\n9,45,Sport\n", "line 3: expected a category out of .*'Sport'"),
+    "nothing known": (
+        "p.geojson",
+        collection(({"emergency": "hydrant"}, {"type": "Point", "coordinates": [9, 45]})),
+        "expected places with a category or OpenStreetMap tags",
+    ),
+    "table: unknown category": (
+        "p.csv",
+        "lon,lat,category\n9,45,Food\n9,45,Sport\n",
+        "line 3: expected a category out of .*'Sport'",
+    ),
     "table: no category": ("p.csv", "lon,lat,category\n9,45,\n", "line 2: expected a category out of .*got none"),
     "table: no column": ("p.csv", "lon,lat,name\n9,45,Ugo\n", "line 1: expected a column category or a key"),
     "table: no position": ("p.csv", "x,y,category\n9,45,Food\n", "line 1: expected columns lon and lat"),
-    "table: swapped": ("p.csv", "lon,lat,category\n9,45,Food\n32,118,Food\n", "line 3: expected lon, lat in degrees.*swap"),
-    "table: not UTF-8": ("p.csv", "lon,lat,category,name\n9,45,Food,Caffè\n".encode("latin-1"), "expected comma-separated UTF-8"),
+    "table: swapped": (
+        "p.csv",
+        "lon,lat,category\n9,45,Food\n32,118,Food\n",
+        "line 3: expected lon, lat in degrees.*swap",
+    ),
+    "table: not UTF-8": (
+        "p.csv",
+        "lon,lat,category,name\n9,45,Food,Caffè\n".encode("latin-1"),
+        "expected comma-separated UTF-8",
+    ),
     "table: header only": ("p.csv", "lon,lat,category\n", "expected places with a category"),
     "parquet that is none": ("p.parquet", b"PAR1 is how they begin", "expected a parquet table"),
     "web page for a map": ("p.osm.pbf", b"<html>404</html>", "expected a whole OpenStreetMap file"),
@@ -151,9 +216,15 @@ def write_shapefile(path, n=50):
     return path
 
 
-@pytest.mark.parametrize("part, keep, says", [
-    (".dbf", 0.5, "p.shp: expected"), (".shp", 0.5, "p.shp: expected"), (".dbf", 0, "p.shp: expected"), (".shp", 0, "p.shp: expected"),
-])
+@pytest.mark.parametrize(
+    "part, keep, says",
+    [
+        (".dbf", 0.5, "p.shp: expected"),
+        (".shp", 0.5, "p.shp: expected"),
+        (".dbf", 0, "p.shp: expected"),
+        (".shp", 0, "p.shp: expected"),
+    ],
+)
 def test_shapefile_cut_short(tmp_path, part, keep, says):
     path = write_shapefile(tmp_path / "p.shp")
     side = path.with_suffix(part)
@@ -172,17 +243,28 @@ def grid_of(n):
     side = 0.002
     corner = [(9 + side * (k % n), 45 + side * (k // n)) for k in range(n * n)]
     areas = np.array([shapely.box(x, y, x + side, y + side) for x, y in corner])
-    return pd.DataFrame({"lon": [x + side / 2 for x, _ in corner], "lat": [y + side / 2 for _, y in corner], "area": areas}, index=pd.RangeIndex(n * n, name="station"))
+    return pd.DataFrame(
+        {"lon": [x + side / 2 for x, _ in corner], "lat": [y + side / 2 for _, y in corner], "area": areas},
+        index=pd.RangeIndex(n * n, name="station"),
+    )
 
 
 def scatter(rng, n, width):
-    return pd.DataFrame({"lon": rng.uniform(9, 9 + width, n), "lat": rng.uniform(45, 45 + width, n), "category": rng.choice(POI_CATEGORIES, n)})
+    return pd.DataFrame(
+        {
+            "lon": rng.uniform(9, 9 + width, n),
+            "lat": rng.uniform(45, 45 + width, n),
+            "category": rng.choice(POI_CATEGORIES, n),
+        }
+    )
 
 
 def test_counts_are_those_of_arithmetic():
     grid, pois = grid_of(20), scatter(np.random.default_rng(0), 5_000, 0.04)
     row, column = ((pois.lat - 45) // 0.002).astype(int), ((pois.lon - 9) // 0.002).astype(int)
-    expected = pd.crosstab(row * 20 + column, pois.category).reindex(index=grid.index, columns=list(POI_CATEGORIES), fill_value=0)
+    expected = pd.crosstab(row * 20 + column, pois.category).reindex(
+        index=grid.index, columns=list(POI_CATEGORIES), fill_value=0
+    )
     pd.testing.assert_frame_equal(count_pois(pois, grid), expected, check_names=False, check_dtype=False)
 
 
@@ -193,7 +275,10 @@ def test_no_place_is_lost_silently(assignment, caplog):
     row, place = ASSIGNMENTS[assignment](pois.lon.to_numpy(), pois.lat.to_numpy(), stations)
     assert counts.to_numpy().sum() == len(place)
     assert counts.attrs == {"assignment": assignment, "n_unassigned": len(pois) - len(set(place))}
-    assert counts.attrs["n_unassigned"] > 1_000 and f"{counts.attrs['n_unassigned']} of 3000 places lie beyond every station" in caplog.text
+    assert (
+        counts.attrs["n_unassigned"] > 1_000
+        and f"{counts.attrs['n_unassigned']} of 3000 places lie beyond every station" in caplog.text
+    )
 
 
 @pytest.mark.parametrize("assignment", ASSIGNMENTS)
@@ -211,16 +296,26 @@ def test_counts_survive_the_join_and_the_disk(tmp_path):
 
 
 def test_own_table_of_categories(tmp_path):
-    table = read_categories(save(tmp_path / "mine.csv", "key,value,category\namenity,cafe,Entertainment\namenity,*,others\n"))
+    table = read_categories(
+        save(tmp_path / "mine.csv", "key,value,category\namenity,cafe,Entertainment\namenity,*,others\n")
+    )
     path = save(tmp_path / "p.csv", "lon,lat,amenity\n9,45,cafe\n9,45,bank\n9,45,\n")
     assert read_pois(path, table).category.tolist() == ["Entertainment", "Others"]
     assert read_pois(path).category.tolist() == ["Food", "Others"]
 
 
-@pytest.mark.parametrize("content, says", [
-    ("cellId,shops\n1,2\n1,3\n2,1\n3,1\n", "two rows"), ("cellId,shops\n1,2\n2,3\n", "the first is 3"), ("shops\n1\n2\n", "got 2 rows"), ("cellId,shops\n1,2\n2,\n3,1\n", "nan for cell 2"),
-    ("cellId,shops\n1,2\n2,-1\n3,1\n", "-1 for cell 2"), ("cellId,name\n1,a\n2,b\n3,c\n", "at least one column of counts"), (b"\xff\xfeshops", "UTF-8"),
-])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("cellId,shops\n1,2\n1,3\n2,1\n3,1\n", "two rows"),
+        ("cellId,shops\n1,2\n2,3\n", "the first is 3"),
+        ("shops\n1\n2\n", "got 2 rows"),
+        ("cellId,shops\n1,2\n2,\n3,1\n", "nan for cell 2"),
+        ("cellId,shops\n1,2\n2,-1\n3,1\n", "-1 for cell 2"),
+        ("cellId,name\n1,a\n2,b\n3,c\n", "at least one column of counts"),
+        (b"\xff\xfeshops", "UTF-8"),
+    ],
+)
 def test_bad_counts(tmp_path, content, says):
     with pytest.raises(InputError, match=f"counts.csv: .*{says}"):
         read_counts(save(tmp_path / "counts.csv", content), pd.Index([1, 2, 3]))
@@ -262,5 +357,7 @@ class TestRealFiles:
         assert len(grid) == 6_575 and not set(grid.index) - set(range(1, 117 * 98 + 1))
         centres = grid[["lon", "lat"]].assign(category="Shop")
         counts = count_pois(centres, grid)
-        assert (counts.Shop == 1).all() and counts.attrs["n_unassigned"] == 0      # every cell holds its own centre and no other's
+        assert (counts.Shop == 1).all() and counts.attrs[
+            "n_unassigned"
+        ] == 0  # every cell holds its own centre and no other's
         assert (count_pois(centres, grid, "nearest").Shop == 1).all()

@@ -1,4 +1,5 @@
 "Ingest as a whole: equal to a plain reading, kept between runs, unharmed by a kill."
+
 import gzip
 import json
 import os
@@ -14,9 +15,8 @@ import pytest
 from conftest import SHARED, needs_data
 
 from stouter.data.cdr import find_cdr_files, ingest_cdr
-from stouter.data.traffic import SERVICES
 from stouter.data.cdr_format import zstd
-from stouter.data.traffic import open_traffic
+from stouter.data.traffic import SERVICES, open_traffic
 from stouter.files import InputError
 
 MIDNIGHT, SLOT, HOUR = 1383260400000, 600_000, 3_600_000  # 2013-11-01 00:00 in Milan; ms
@@ -27,7 +27,9 @@ HEADING = "datetime,CellID,countrycode,smsin,smsout,callin,callout,internet\n"
 def invented(day=0, stations=40, seed=0):
     "Records of one day, three countries in shuffled order, each field missing with its own chance, none without any field."
     rng = np.random.default_rng((seed, day))
-    table = pd.MultiIndex.from_product([range(1, stations + 1), range(144), [39, 46, 33]], names=["station", "slot", "country"]).to_frame(index=False)
+    table = pd.MultiIndex.from_product(
+        [range(1, stations + 1), range(144), [39, 46, 33]], names=["station", "slot", "country"]
+    ).to_frame(index=False)
     for service, known in zip(SERVICES, (0.5, 0.4, 0.3, 0.2, 0.7)):
         table[service] = np.where(rng.random(len(table)) < known, rng.gamma(0.7, 3, len(table)), np.nan)
     table.insert(1, "time", MIDNIGHT + day * 144 * SLOT + table.pop("slot") * SLOT)
@@ -49,7 +51,9 @@ def plain_reading(table):
 
 def assert_equals_reading(traffic, reading):
     wide = traffic.to_frame().pivot(index=["station", "time"], columns="service", values="value")[list(SERVICES)]
-    pd.testing.assert_frame_equal(wide.reindex(reading.index), reading.astype("float32"), check_names=False, rtol=1e-6, atol=0)
+    pd.testing.assert_frame_equal(
+        wide.reindex(reading.index), reading.astype("float32"), check_names=False, rtol=1e-6, atol=0
+    )
     assert wide.notna().sum().sum() == reading.notna().sum().sum()  # nothing where the reference has nothing
 
 
@@ -63,8 +67,14 @@ def test_equals_a_plain_reading(tmp_path, name):
 
 def test_hourly_copy_equals_the_published_one(tmp_path):
     table = invented()
-    wall = pd.to_datetime(table.time // HOUR * HOUR, unit="ms", utc=True).dt.tz_convert("Europe/Rome").dt.strftime("%Y-%m-%d %H:%M:%S")
-    hourly = table.assign(time=wall).groupby(["time", "station", "country"], as_index=False)[list(SERVICES)].sum(min_count=1)
+    wall = (
+        pd.to_datetime(table.time // HOUR * HOUR, unit="ms", utc=True)
+        .dt.tz_convert("Europe/Rome")
+        .dt.strftime("%Y-%m-%d %H:%M:%S")
+    )
+    hourly = (
+        table.assign(time=wall).groupby(["time", "station", "country"], as_index=False)[list(SERVICES)].sum(min_count=1)
+    )
     (tmp_path / "hourly.csv").write_text(HEADING + hourly.to_csv(header=False, index=False))
     traffic, report = ingest_cdr([tmp_path / "hourly.csv"], GRID)
     assert_equals_reading(traffic, plain_reading(table))
@@ -92,7 +102,11 @@ def test_every_line_is_accounted_for(tmp_path):
     traffic, report = ingest_cdr([tmp_path / "day.txt"], GRID, unknown_stations="skip", cache_dir=tmp_path / "kept")
     totals = report.to_dict()
     known = pd.read_parquet(next((tmp_path / "kept").iterdir()))
-    assert totals["lines"] == len(table) == totals["lines_quarantined"] + totals["lines_of_unknown_stations"] + known.lines[known.station <= 40].sum()
+    assert (
+        totals["lines"]
+        == len(table)
+        == totals["lines_quarantined"] + totals["lines_of_unknown_stations"] + known.lines[known.station <= 40].sum()
+    )
     assert totals["lines_quarantined"] == 3 and totals["n_unknown_stations"] == 5
     assert totals["lines_of_unknown_stations"] == table.drop(table.index[[10, 500, 900]]).station.gt(40).sum()
     assert json.loads(json.dumps(totals)) and traffic.stations.index.max() == 40

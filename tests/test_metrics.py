@@ -1,4 +1,5 @@
 "Every metric of evaluation: closed forms, oracles, invariances, what is missing and what is refused."
+
 import json
 import subprocess
 import sys
@@ -9,13 +10,21 @@ import pytest
 import scoringrules
 from conftest import ROOT, SHARED, needs_data
 from scipy.stats import norm, wasserstein_distance
-from stouter.evaluation.streaming import iter_batches
-from stouter.evaluation.calibration import max_coverage, interval_coverage, interval_width, distance_from_uniform, pit_error, pit_histogram
+
+from stouter.evaluation.calibration import (
+    distance_from_uniform,
+    interval_coverage,
+    interval_width,
+    max_coverage,
+    pit_error,
+    pit_histogram,
+)
 from stouter.evaluation.marginals import jsd_pooled, quantile_error, wasserstein
 from stouter.evaluation.metrics import COVERAGE_LEVELS, METRIC_GOALS, METRICS, PAIRED_METRICS, metric_goals, score
 from stouter.evaluation.proper_scores import crps, energy_score, variogram_score
 from stouter.evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY, real_baseline_rows, sample_replacement_days
 from stouter.evaluation.score_card import difference, score_card, tidy_scores, to_markdown, to_tidy
+from stouter.evaluation.streaming import iter_batches
 
 OF_THE_BAND = {*COVERAGE_LEVELS, "interval_width_80"}
 ZERO_AT_EQUALITY = sorted(set(METRICS) - set(COVERAGE_LEVELS))
@@ -31,7 +40,9 @@ class TestOracles:
     def test_crps(self, n_samples):
         real, fake = pair(n_samples)
         for fair, estimator in ((False, "nrg"), *(((True, "fair"),) if n_samples > 1 else ())):
-            assert crps(real, fake, fair) == pytest.approx(scoringrules.crps_ensemble(real, fake, m_axis=0, estimator=estimator).mean())
+            assert crps(real, fake, fair) == pytest.approx(
+                scoringrules.crps_ensemble(real, fake, m_axis=0, estimator=estimator).mean()
+            )
 
     def test_energy(self, n_samples):
         real, fake = pair(n_samples)
@@ -43,7 +54,9 @@ class TestOracles:
         real, fake = pair(n_samples)
         lag = np.abs(np.arange(24)[:, None] - np.arange(24))
         weights = np.where(lag > 0, 1 / np.maximum(lag, 1), 0)
-        oracle = scoringrules.vs_ensemble(real, fake.swapaxes(0, 1), weights / weights.sum(), p=0.5, estimator="nrg").mean()
+        oracle = scoringrules.vs_ensemble(
+            real, fake.swapaxes(0, 1), weights / weights.sum(), p=0.5, estimator="nrg"
+        ).mean()
         assert variogram_score(real, fake, fair=False) == pytest.approx(oracle)
 
     def test_wasserstein(self, n_samples):
@@ -68,7 +81,7 @@ class TestClosedForms:
     @pytest.mark.parametrize("fair", [True, False])
     def test_energy_of_a_point_and_of_two(self, fair):
         real, point = np.zeros((4, 24)), np.ones((3, 4, 24))
-        assert energy_score(real, point, fair) == pytest.approx(24**0.5)                   # no spread: the distance
+        assert energy_score(real, point, fair) == pytest.approx(24**0.5)  # no spread: the distance
         two = np.stack([np.ones((4, 24)), -np.ones((4, 24))])
         assert energy_score(real, two, fair) == pytest.approx(24**0.5 * (0 if fair else 0.5), abs=1e-12)
 
@@ -103,7 +116,7 @@ class TestClosedForms:
         noise = lambda *shape: 1e-3 * rng.random(shape)
         drawn = [pit_histogram(real + noise(200, 24), fake + noise(4, 200, 24)) for _ in range(40)]
         assert pit_histogram(real, fake) == pytest.approx(np.mean(drawn, axis=0), abs=0.003)
-        assert distance_from_uniform(pit_histogram(real, fake)) < 0.02                                  # one law, so flat
+        assert distance_from_uniform(pit_histogram(real, fake)) < 0.02  # one law, so flat
 
 
 class TestEveryMetric:
@@ -114,7 +127,9 @@ class TestEveryMetric:
         if name not in OF_THE_BAND:
             assert abs(METRICS[name](real, fake)) > 1e-5
 
-    @pytest.mark.parametrize("name", ["mae", "rmse", "jsd_paper", "crps", "energy_score", "wasserstein_1", "variogram_score"])
+    @pytest.mark.parametrize(
+        "name", ["mae", "rmse", "jsd_paper", "crps", "energy_score", "wasserstein_1", "variogram_score"]
+    )
     def test_symmetric_for_one_sample(self, name):
         real, fake = pair(1)
         assert METRICS[name](real, fake) == pytest.approx(METRICS[name](fake[0], real[None]))
@@ -134,11 +149,13 @@ class TestEveryMetric:
     def test_one_pass_says_what_each_says_alone(self):
         real, fake = pair(9, 40)
         real[real > 6] = np.nan
-        assert score(real, fake) == pytest.approx({name: metric(real, fake) for name, metric in METRICS.items()}, rel=1e-12)
+        assert score(real, fake) == pytest.approx(
+            {name: metric(real, fake) for name, metric in METRICS.items()}, rel=1e-12
+        )
 
     def test_the_cut_into_batches_changes_nothing(self, monkeypatch):
         real, fake = pair(9, 40)
-        real[:7] = np.nan                                                                   # some batches are empty
+        real[:7] = np.nan  # some batches are empty
         whole = score(real, fake)
         monkeypatch.setattr(iter_batches, "__defaults__", (9 * 24 * 3,))
         assert sum(1 for _ in iter_batches(real, fake)) == 14
@@ -150,7 +167,11 @@ class TestEveryMetric:
         assert score(real, np.load(tmp_path / "x.npy", mmap_mode="r")) == score(real, fake)
 
     def test_directions(self):
-        assert set(METRICS) - set(METRIC_GOALS) == {"interval_width_80"} and set(METRIC_GOALS) < set(METRICS) and set(PAIRED_METRICS) < set(METRICS)
+        assert (
+            set(METRICS) - set(METRIC_GOALS) == {"interval_width_80"}
+            and set(METRIC_GOALS) < set(METRICS)
+            and set(PAIRED_METRICS) < set(METRICS)
+        )
         assert {"mae", "rmse", "jsd_paper", "jsd_pooled", "crps", "coverage_80"} <= set(METRICS)
         assert metric_goals(16) == {**METRIC_GOALS, "coverage_95": 15 / 17} and metric_goals(39) == METRIC_GOALS
 
@@ -175,7 +196,9 @@ class TestWhatIsMissing:
         real, fake = pair()
         fake[2, 7, 3] = wrong
         for function in (score, *METRICS.values()):
-            with pytest.raises(ValueError, match="generated traffic is not finite in days 0 to 29; look at the sampler"):
+            with pytest.raises(
+                ValueError, match="generated traffic is not finite in days 0 to 29; look at the sampler"
+            ):
                 function(real, fake)
         real[7, 3] = np.nan
         assert np.isfinite(list(score(real, fake).values())).all()
@@ -206,7 +229,9 @@ class TestCorners:
     def test_constant_series_rightly_generated(self, value):
         real = np.full((4, 24), value)
         row = score(real, np.full((5, 4, 24), value))
-        assert {name: row[name] for name in ZERO_AT_EQUALITY} == pytest.approx(dict.fromkeys(ZERO_AT_EQUALITY, 0.0), abs=1e-12)
+        assert {name: row[name] for name in ZERO_AT_EQUALITY} == pytest.approx(
+            dict.fromkeys(ZERO_AT_EQUALITY, 0.0), abs=1e-12
+        )
         assert [row[name] for name in COVERAGE_LEVELS] == [1, 1, 1]
 
     @pytest.mark.parametrize("value", [0.0, 3.0])
@@ -233,7 +258,7 @@ class TestRealAgainstReal:
         rows = real_baseline_rows(days, groups, np.arange(0, 120, 3), generator=rng)
         assert list(rows) == [REAL_OTHER_DAY, REAL_SAME_DAY]
         assert rows[REAL_SAME_DAY]["crps"] == rows[REAL_SAME_DAY]["wasserstein_1"] == 0 < rows[REAL_OTHER_DAY]["crps"]
-        assert rows[REAL_OTHER_DAY]["crps"] == pytest.approx(1 / 6, abs=0.01)                  # of a uniform distribution
+        assert rows[REAL_OTHER_DAY]["crps"] == pytest.approx(1 / 6, abs=0.01)  # of a uniform distribution
 
     def test_names_of_kinds_do_not_matter_and_the_generator_does(self):
         rng = np.random.default_rng(7)
@@ -246,8 +271,18 @@ class TestScoreCard:
     def table(self, n_seeds=4):
         rng = np.random.default_rng(8)
         mine, gap = rng.normal(1, 0.1, n_seeds), rng.normal(0, 0.01, n_seeds)
-        losses = {"mine": mine, "twin": mine + gap - gap.mean() + 0.001, "worse": mine + 0.2, REAL_OTHER_DAY: mine - 0.5}
-        rows = [tidy_scores({m: {"crps": v[k], "q99_rel_error": 0.1 - v[k] / 10, "seconds": 7.0} for m, v in losses.items()}, "d", k) for k in range(n_seeds)]
+        losses = {
+            "mine": mine,
+            "twin": mine + gap - gap.mean() + 0.001,
+            "worse": mine + 0.2,
+            REAL_OTHER_DAY: mine - 0.5,
+        }
+        rows = [
+            tidy_scores(
+                {m: {"crps": v[k], "q99_rel_error": 0.1 - v[k] / 10, "seconds": 7.0} for m, v in losses.items()}, "d", k
+            )
+            for k in range(n_seeds)
+        ]
         return pd.concat(rows, ignore_index=True)
 
     def test_marks(self):
@@ -261,7 +296,11 @@ class TestScoreCard:
         assert gap < 4 * card.deviation.loc["mine", "crps"] and card.mark.loc["worse", "crps"] == ""
 
     def test_a_target_is_judged_from_both_sides(self):
-        rows = [("d", method, seed, "q99_rel_error", value) for method, value in {"low": -0.3, "high": 0.2, "exact": 0.01}.items() for seed in (0, 1)]
+        rows = [
+            ("d", method, seed, "q99_rel_error", value)
+            for method, value in {"low": -0.3, "high": 0.2, "exact": 0.01}.items()
+            for seed in (0, 1)
+        ]
         card = score_card(pd.DataFrame(rows, columns=["dataset", "method", "seed", "metric", "value"]))
         assert card.mark["q99_rel_error"].to_dict() == {"low": "", "high": "", "exact": "best"}
         assert card.loss["q99_rel_error"].to_dict() == pytest.approx({"low": 0.3, "high": 0.2, "exact": 0.01})
@@ -270,7 +309,7 @@ class TestScoreCard:
         table = self.table()
         card = score_card(table[(table.method != "twin") | (table.seed == 0)])
         assert card.n_seeds["crps"].to_dict() == {"mine": 4, "twin": 1, "worse": 4, REAL_OTHER_DAY: 4}
-        assert sorted(card.mark["crps"]) == ["", "", "", "best"]                            # one common seed: no noise is known
+        assert sorted(card.mark["crps"]) == ["", "", "", "best"]  # one common seed: no noise is known
         alone = self.table().query("seed == 0").set_index(["method", "metric"]).value
         assert card.mark.loc[alone.xs("crps", level=1).drop(REAL_OTHER_DAY).idxmin(), "crps"] == "best"
 
@@ -281,14 +320,19 @@ class TestScoreCard:
     def test_text_and_rows(self):
         card = score_card(self.table())
         text, tidy = to_markdown(card), to_tidy(card)
-        assert text.splitlines()[0] == "| method | crps ↓ | q99_rel_error → 0 | seconds |" and text.splitlines()[3].count("~") == 2
+        assert (
+            text.splitlines()[0] == "| method | crps ↓ | q99_rel_error → 0 | seconds |"
+            and text.splitlines()[3].count("~") == 2
+        )
         assert len({line.count("|") for line in text.splitlines()[:6]}) == 1
         assert len(tidy) == 12 and json.loads(tidy.to_json(orient="records"))[0]["mark"] == "best"
 
     def test_difference_refuses_other_seeds(self):
         with pytest.raises(ValueError, match=r"got seeds \[0, 1, 2\] and \[0, 1\]; pair them"):
             difference([1.0, 2.0, 3.0], [1.0, 2.0])
-        assert not difference([1.0], [2.0]).is_significant and difference([1.0, 2.0], [1.0, 2.0]).describe().startswith("no difference")
+        assert not difference([1.0], [2.0]).is_significant and difference([1.0, 2.0], [1.0, 2.0]).describe().startswith(
+            "no difference"
+        )
 
 
 @needs_data
@@ -298,16 +342,32 @@ def test_known_answers_on_a_real_city():
     low, high = (f(cube[:, :14], axis=(1, 2), keepdims=True) for f in (np.min, np.max))
     scaled, weekend = (cube - low) / (high - low), np.isin(np.load(SHARED / "nanjing/MobileNJ_ts.npy")[::24, 0], (0, 6))
     groups, day = (np.arange(len(cube))[:, None] * 2 + weekend), np.broadcast_to(np.arange(21), (len(cube), 21))
-    average = np.stack([scaled[:, :14][:, weekend[:14] == k].mean(axis=1) for k in weekend[14:]], axis=1).reshape(1, -1, 24).repeat(16, 0)
+    average = (
+        np.stack([scaled[:, :14][:, weekend[:14] == k].mean(axis=1) for k in weekend[14:]], axis=1)
+        .reshape(1, -1, 24)
+        .repeat(16, 0)
+    )
     row = score(scaled[:, 14:].reshape(-1, 24), average)
     assert [row["mae"], row["rmse"], row["crps"]] == pytest.approx([0.085, 0.114, 0.085], abs=5e-4)
     assert row["coverage_80"] < 0.01 and row["coverage_95"] < 0.01 and row["pit_error"] > 0.85
-    rows = real_baseline_rows(scaled.reshape(-1, 24), groups.ravel(), np.flatnonzero(day.ravel() >= 14), generator=np.random.default_rng(0))
+    rows = real_baseline_rows(
+        scaled.reshape(-1, 24), groups.ravel(), np.flatnonzero(day.ravel() >= 14), generator=np.random.default_rng(0)
+    )
     assert rows[REAL_OTHER_DAY]["crps"] < row["crps"] and rows[REAL_OTHER_DAY]["jsd_pooled"] < row["jsd_pooled"] / 5
-    assert rows[REAL_OTHER_DAY]["mae"] > row["mae"]                                            # what the paired metric gets wrong
+    assert rows[REAL_OTHER_DAY]["mae"] > row["mae"]  # what the paired metric gets wrong
 
 
 def test_the_benchmark_runs():
-    command = [sys.executable, str(ROOT / "benchmarks/evaluation.py"), "--stations", "30", "--days", "4", "--samples", "3", "--json"]
+    command = [
+        sys.executable,
+        str(ROOT / "benchmarks/evaluation.py"),
+        "--stations",
+        "30",
+        "--days",
+        "4",
+        "--samples",
+        "3",
+        "--json",
+    ]
     printed = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert set(printed["metrics"]) == set(METRICS) and printed["peak_gib"] < 6

@@ -1,4 +1,5 @@
 "House rules that a machine can check."
+
 import ast
 import json
 import re
@@ -34,7 +35,9 @@ class TestEveryNotebook:
         "The site drops whatever else stands in the first cell."
         parts = cells(path, "markdown")[0].strip().split("\n\n")
         assert len(parts) == 2, f"{path.name}: title and sentence alone in the first cell"
-        assert parts[0].startswith("# ") and parts[1].startswith("> "), f"{path.name}: start with '# Title' then '> sentence'"
+        assert parts[0].startswith("# ") and parts[1].startswith("> "), (
+            f"{path.name}: start with '# Title' then '> sentence'"
+        )
 
     def test_valid_and_python3(self, path):
         notebook = nbformat.read(path, as_version=4)
@@ -74,7 +77,10 @@ class TestLiterateNotebook:
         for source in cells(path, "code"):
             if "#| hide" in source or source.startswith("#| export"):
                 continue
-            kinds = {isinstance(node, ast.Import | ast.ImportFrom) for node in ast.parse(re.sub(r"^[%!].*", "", source, flags=re.M)).body}
+            kinds = {
+                isinstance(node, ast.Import | ast.ImportFrom)
+                for node in ast.parse(re.sub(r"^[%!].*", "", source, flags=re.M)).body
+            }
             assert kinds != {True, False}, f"{path.name}: an import of its own cell, please:\n{source[:80]}"
 
     def test_speaks_of_no_machine(self, path):
@@ -84,7 +90,9 @@ class TestLiterateNotebook:
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda p: f"{p.parent.name}/{p.stem}")
 class TestTemplate:
     def test_one_parameters_cell(self, path):
-        tagged = [c for c in json.loads(path.read_text())["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])]
+        tagged = [
+            c for c in json.loads(path.read_text())["cells"] if "parameters" in c.get("metadata", {}).get("tags", [])
+        ]
         assert len(tagged) == 1
 
     def test_committed_empty(self, path):
@@ -103,8 +111,16 @@ def fresh_copy(tmp_path_factory):
         source = ROOT / name
         shutil.copytree(source, copy / name) if source.is_dir() else shutil.copy(source, copy / name)
     for command in ("nbdev_export", "nbdev_clean"):
-        subprocess.run([sys.executable, "-c", f"from nbdev.{'clean' if 'clean' in command else 'doclinks'} import {command}; {command}()"],
-                       cwd=copy, check=True, capture_output=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"from nbdev.{'clean' if 'clean' in command else 'doclinks'} import {command}; {command}()",
+            ],
+            cwd=copy,
+            check=True,
+            capture_output=True,
+        )
     return copy
 
 

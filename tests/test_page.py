@@ -1,4 +1,5 @@
 "The page of finished runs: one file, no network, and it reacts."
+
 import json
 import os
 import re
@@ -44,7 +45,9 @@ def opened(chromium, path, width):
     page, trouble = chromium.new_page(viewport={"width": width, "height": 900}), []
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or trouble.append(request.url))
+    page.on(
+        "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or trouble.append(request.url)
+    )
     page.goto(path.as_uri())
     page.wait_for_function("document.querySelector('section.run:not([hidden]) [data-part=words]').textContent")
     return page, trouble
@@ -56,7 +59,11 @@ def with_gaps(source, copy):
     traffic = open_traffic(copy / "traffic.nc")
     volume = traffic.dataset["volume"].values.copy()
     volume[1, -24:], volume[2, -72:] = np.nan, np.nan
-    changed = Traffic(traffic.dataset.load().assign(volume=(traffic.dataset["volume"].dims, volume)).assign_attrs(unit="<b>calls</b></script>"))
+    changed = Traffic(
+        traffic.dataset.load()
+        .assign(volume=(traffic.dataset["volume"].dims, volume))
+        .assign_attrs(unit="<b>calls</b></script>")
+    )
     traffic.dataset.close()
     save_traffic(changed, copy / "traffic.nc")
     manifest = yaml.safe_load((copy / "run.yaml").read_text())
@@ -86,34 +93,50 @@ class References(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.found += [value for name, value in attributes if name in ("src", "srcset", "href", "data", "action", "poster")]
+        self.found += [
+            value for name, value in attributes if name in ("src", "srcset", "href", "data", "action", "poster")
+        ]
 
 
 def test_nothing_is_loaded_from_outside(page_file):
     text = page_file.read_text()
     parser = References()
     parser.feed(text)
-    assert parser.found == ["data:,"] and "b" not in parser.tags                     # the icon; a name stays text
+    assert parser.found == ["data:,"] and "b" not in parser.tags  # the icon; a name stays text
     ours = text.replace(get_plotlyjs(), "")
     assert len(ours) < 300_000 and not re.search(r"https?:|@import|url\(", ours)
     assert "default-src 'none'" in ours and "&lt;b&gt;calls&lt;/b&gt;" in ours
-    assert ours.count("Input files (1)") == 1 and "raw/&lt;b&gt;day&lt;/b&gt;.txt" in ours and f"1,234 bytes, SHA-256 {'5' * 64}" in ours
+    assert (
+        ours.count("Input files (1)") == 1
+        and "raw/&lt;b&gt;day&lt;/b&gt;.txt" in ours
+        and f"1,234 bytes, SHA-256 {'5' * 64}" in ours
+    )
 
 
 @pytest.mark.parametrize("width", [1400, 390])
 def test_map_and_weeks_react(chromium, page_file, width):
     page, trouble = opened(chromium, page_file, width)
     run = page.locator("section.run").first
-    words, station, first = run.locator("[data-part=words]"), run.locator("[data-part=station]"), run.locator("[data-part=from]")
+    words, station, first = (
+        run.locator("[data-part=words]"),
+        run.locator("[data-part=station]"),
+        run.locator("[data-part=from]"),
+    )
     rows = json.loads(page.locator("#runs").text_content())["views"][0]["weeks"]
-    assert station.input_value() == str(rows["start"]) and "of 72 measured hours the 80 % band holds" in words.text_content()
+    assert (
+        station.input_value() == str(rows["start"])
+        and "of 72 measured hours the 80 % band holds" in words.text_content()
+    )
     other = (rows["start"] + 5) % 12
-    spot = page.evaluate("""row => {
+    spot = page.evaluate(
+        """row => {
         const map = document.querySelector("section.run [data-figure=map]"), place = map.data[1].customdata.indexOf(row), {xaxis, yaxis} = map._fullLayout;
         map.scrollIntoView({block: "center"});
         const box = map.getBoundingClientRect();
         return [box.x + xaxis._offset + xaxis.d2p(map.data[1].x[place]), box.y + yaxis._offset + yaxis.d2p(map.data[1].y[place])];
-    }""", other)
+    }""",
+        other,
+    )
     page.mouse.move(*spot)
     page.mouse.click(*spot)
     page.wait_for_function("row => document.querySelector('[data-part=station]').value === row", arg=str(other))
@@ -154,19 +177,28 @@ def test_counts_of_the_page_are_those_of_the_run(chromium, tiny_run, page_file):
     held = 0
     for row in range(12):
         page.locator("section.run [data-part=station]").first.select_option(index=row)
-        held += int(re.search(r"80 % band holds (\d+)", page.locator("section.run [data-part=words]").first.text_content())[1])
+        held += int(
+            re.search(r"80 % band holds (\d+)", page.locator("section.run [data-part=words]").first.text_content())[1]
+        )
     expected = json.loads((tiny_run[0] / "metrics.json").read_text())["methods"]["STOUTER"]["coverage_80"]
     assert held / (12 * 72) == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.parametrize("changes", [
-    ("data.source.n_stations", 1), ("data.period", "week", "data.source.n_days", 24, "data.n_test_periods", 1),
-], ids=["one station", "weeks"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("data.source.n_stations", 1),
+        ("data.period", "week", "data.source.n_days", 24, "data.n_test_periods", 1),
+    ],
+    ids=["one station", "weeks"],
+)
 def test_other_shapes(tmp_path, changes):
     words = [word for key, value in zip(changes[::2], changes[1::2]) for word in ("-p", key, value)]
     stouter("run", "tiny", "--out", tmp_path / "run", "-p", "train.n_updates", 2, *words)
     stouter("report", tmp_path / "run", "--out", tmp_path / "page.html")
-    weeks = json.loads(re.search(r'id="runs">(.*?)</script>', (tmp_path / "page.html").read_text(), re.S)[1])["views"][0]["weeks"]
+    weeks = json.loads(re.search(r'id="runs">(.*?)</script>', (tmp_path / "page.html").read_text(), re.S)[1])["views"][
+        0
+    ]["weeks"]
     assert (len(weeks["stations"]), weeks["hours"]) == ((1, 72) if len(changes) == 2 else (12, 168))
 
 

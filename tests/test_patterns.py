@@ -1,4 +1,5 @@
 "Patterns: independent ways to the same numbers, gaps, and real squares."
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -9,8 +10,20 @@ import pytest
 from conftest import SHARED, needs_data
 
 from stouter.data.autocorrelation import autocorrelation
-from stouter.patterns import (correlation_by_distance, describe_patterns, explained_variance, plot_autocorrelation, plot_hour_of_week_range, plot_daily_means, plot_weeks, log_seasonal_residuals,
-                              hour_of_week_cv, tail_index, weekend_ratio, weekly_profile)
+from stouter.patterns import (
+    correlation_by_distance,
+    describe_patterns,
+    explained_variance,
+    hour_of_week_cv,
+    log_seasonal_residuals,
+    plot_autocorrelation,
+    plot_daily_means,
+    plot_hour_of_week_range,
+    plot_weeks,
+    tail_index,
+    weekend_ratio,
+    weekly_profile,
+)
 
 HOURS = pd.date_range("2013-11-01", periods=28 * 24, freq="h", tz="Europe/Rome")
 
@@ -42,10 +55,16 @@ def test_profiles_and_ratios_are_what_pandas_says(volumes):
     weekday = (HOURS.day_of_week + 1) % 7
     groups = frame.groupby([weekday, HOURS.hour])
     np.testing.assert_allclose(weekly_profile(volumes, HOURS), (groups.mean() / frame.mean()).T, rtol=1e-9)
-    np.testing.assert_allclose(weekend_ratio(volumes, HOURS), frame[HOURS.day_of_week >= 5].mean() / frame[HOURS.day_of_week < 5].mean(), rtol=1e-9)
+    np.testing.assert_allclose(
+        weekend_ratio(volumes, HOURS),
+        frame[HOURS.day_of_week >= 5].mean() / frame[HOURS.day_of_week < 5].mean(),
+        rtol=1e-9,
+    )
     np.testing.assert_allclose(hour_of_week_cv(volumes, HOURS), (groups.std() / groups.mean()).mean(), rtol=1e-9)
     rest = frame - frame.groupby(HOURS.hour).transform("mean")
-    np.testing.assert_allclose(explained_variance(volumes, HOURS.hour.to_numpy()), 1 - rest.var(ddof=0) / frame.var(ddof=0), rtol=1e-9)
+    np.testing.assert_allclose(
+        explained_variance(volumes, HOURS.hour.to_numpy()), 1 - rest.var(ddof=0) / frame.var(ddof=0), rtol=1e-9
+    )
 
 
 def test_units_change_nothing_but_levels(volumes):
@@ -75,14 +94,17 @@ def test_many_stations_are_sampled_evenly():
     assert table.pairs.sum() == 300 * 1999 and np.abs(table.correlation - 0.5).max() < 0.02
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda v: plot_autocorrelation({"a": v[0]}, 24), "stations x hours, got shape"),
-    (lambda v: autocorrelation(v, 28 * 24), "lag from 1 to 671"),
-    (lambda v: weekly_profile(v, HOURS[:-1]), "for 671 hours"),
-    (lambda v: hour_of_week_cv(v[:, :300], HOURS[:300]), "two weeks"),
-    (lambda v: correlation_by_distance(v, pd.DataFrame({"lon": [9.0], "lat": [45.0]})), "places of 1"),
-    (lambda v: tail_index(np.array([1.0, 0.0, 2.0])), "three positive levels"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda v: plot_autocorrelation({"a": v[0]}, 24), "stations x hours, got shape"),
+        (lambda v: autocorrelation(v, 28 * 24), "lag from 1 to 671"),
+        (lambda v: weekly_profile(v, HOURS[:-1]), "for 671 hours"),
+        (lambda v: hour_of_week_cv(v[:, :300], HOURS[:300]), "two weeks"),
+        (lambda v: correlation_by_distance(v, pd.DataFrame({"lon": [9.0], "lat": [45.0]})), "places of 1"),
+        (lambda v: tail_index(np.array([1.0, 0.0, 2.0])), "three positive levels"),
+    ],
+)
 def test_wrong_input_says_what_was_expected(volumes, call, words):
     with pytest.raises(ValueError, match=words):
         call(volumes)
@@ -100,8 +122,12 @@ def test_a_dead_hour_and_a_silent_station_leave_the_others_alone(volumes, recwar
 
 def test_plots_draw_on_the_axes_they_are_given(volumes):
     figure, axes = plt.subplots(1, 4)
-    drawn = [plot_daily_means(volumes[:2], HOURS, ["a", "b"], axes[0]), plot_weeks(volumes, HOURS, 0, axes[1]), plot_hour_of_week_range(volumes, HOURS, 0, axes[2]),
-             plot_autocorrelation({"a": volumes, "b": volumes[:3]}, 48, axes[3])]
+    drawn = [
+        plot_daily_means(volumes[:2], HOURS, ["a", "b"], axes[0]),
+        plot_weeks(volumes, HOURS, 0, axes[1]),
+        plot_hour_of_week_range(volumes, HOURS, 0, axes[2]),
+        plot_autocorrelation({"a": volumes, "b": volumes[:3]}, 48, axes[3]),
+    ]
     assert all(ax is given and ax.get_xlabel() and ax.get_ylabel() for ax, given in zip(drawn, axes))
     assert len(axes[3].lines) == 2 and len(figure.axes) == 4
     plt.close(figure)
@@ -114,6 +140,6 @@ def test_square_4159_has_all_three_patterns():
     series = slots.groupby(clock).internet.sum()[:"2013-12-15"]
     values, hours = series.to_numpy()[None], pd.DatetimeIndex(series.index)
     r = autocorrelation(values, 168)[0]
-    assert r[168] > r[96:145:24].max() > 0.3                             # the week's tooth stands above those of working days
+    assert r[168] > r[96:145:24].max() > 0.3  # the week's tooth stands above those of working days
     assert weekend_ratio(values, hours)[0] < 0.65
     assert 0.05 < hour_of_week_cv(values, hours)[0] < 0.4

@@ -1,4 +1,5 @@
 "Realism and forecasts, for arrays of any generator: other libraries' numbers, other orders, gaps, and series that never move."
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -6,12 +7,13 @@ import torch
 from esda.moran import Moran
 from libpysal.weights import KNN, WSP
 from scipy.stats import pearsonr
+
 from stouter.data.stations import to_ecef
 from stouter.evaluation.forecasting import WindowDataset, case_study, forecast_errors, seasonal_naive, train_forecaster
 from stouter.evaluation.memorization import memorization_metrics
 from stouter.evaluation.realism import REALISM_GOALS, RealismEvaluator, realism_metrics
+from stouter.evaluation.spatial import correlogram, distance_bins, knn_weights, morans_i, spatial_metrics
 from stouter.evaluation.temporal import temporal_metrics
-from stouter.evaluation.spatial import correlogram, distance_bins, morans_i, knn_weights, spatial_metrics
 from stouter.evaluation.two_sample_tests import two_sample_metrics
 
 N, D = 40, 14
@@ -26,7 +28,13 @@ def city():
     rng = np.random.default_rng(0)
     shape = 0.5 + 0.3 * np.sin(2 * np.pi * (np.arange(24) - 9) / 24)
     draw = lambda *size: (shape + 0.1 * rng.normal(size=(*size, D, 24))).astype(np.float32)
-    return {"real": draw(N), "generated": draw(4, N), "hour_of_week": CLOCK, "train": draw(N), "positions": rng.uniform(9, 9.2, (N, 2))}
+    return {
+        "real": draw(N),
+        "generated": draw(4, N),
+        "hour_of_week": CLOCK,
+        "train": draw(N),
+        "positions": rng.uniform(9, 9.2, (N, 2)),
+    }
 
 
 def test_every_metric_has_a_direction_and_is_found(city):
@@ -36,23 +44,41 @@ def test_every_metric_has_a_direction_and_is_found(city):
 
 def test_same_seed_same_numbers(city):
     assert realism_metrics(**city, seed=3, n_days=200) == realism_metrics(**city, seed=3, n_days=200)
-    assert realism_metrics(**city, seed=3, n_days=200)["mmd_squared"] != realism_metrics(**city, seed=4, n_days=200)["mmd_squared"]
+    assert (
+        realism_metrics(**city, seed=3, n_days=200)["mmd_squared"]
+        != realism_metrics(**city, seed=4, n_days=200)["mmd_squared"]
+    )
 
 
 def test_one_evaluator_for_all_methods_changes_no_number(city):
     real, clock, past = city["real"], city["hour_of_week"], city["train"]
-    methods = [city["generated"], city["generated"][::-1] ** 2, np.broadcast_to(past.mean(1, keepdims=True), city["generated"].shape)]
+    methods = [
+        city["generated"],
+        city["generated"][::-1] ** 2,
+        np.broadcast_to(past.mean(1, keepdims=True), city["generated"].shape),
+    ]
     evaluator = RealismEvaluator(real, clock, past, city["positions"], n_samples=4, seed=3, n_days=200)
     for generated in methods:
         draw = [np.random.default_rng([3, group]) for group in range(3)]
-        alone = temporal_metrics(real, generated, clock) | spatial_metrics(real, generated, clock, city["positions"], draw[0])
-        alone |= two_sample_metrics(real, generated, clock, draw[1], 200) | memorization_metrics(real, generated, clock, past, draw[2], 100)
-        assert evaluator.evaluate(generated) == alone == realism_metrics(**{**city, "generated": generated}, seed=3, n_days=200)
+        alone = temporal_metrics(real, generated, clock) | spatial_metrics(
+            real, generated, clock, city["positions"], draw[0]
+        )
+        alone |= two_sample_metrics(real, generated, clock, draw[1], 200) | memorization_metrics(
+            real, generated, clock, past, draw[2], 100
+        )
+        assert (
+            evaluator.evaluate(generated)
+            == alone
+            == realism_metrics(**{**city, "generated": generated}, seed=3, n_days=200)
+        )
 
 
 def test_order_of_stations_does_not_matter(city):
     order = np.random.default_rng(1).permutation(N)
-    other = {name: x[:, order] if name == "generated" else x if name == "hour_of_week" else x[order] for name, x in city.items()}
+    other = {
+        name: x[:, order] if name == "generated" else x if name == "hour_of_week" else x[order]
+        for name, x in city.items()
+    }
     one, two = realism_metrics(**city), realism_metrics(**other)
     for name in set(REALISM_GOALS) - DRAWN:
         assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-9), name
@@ -71,8 +97,10 @@ def test_only_hours_that_are_there_count(city):
     real = np.where(rng.random((N, D, 24)) < 0.02, np.nan, city["real"])
     there = np.isfinite(real)
     wild = np.where(there, city["generated"], 1e3)
-    one, two = (realism_metrics(**{**city, "real": real, "generated": g}, n_days=200) for g in (city["generated"], wild))
-    touched = {"nn_distance_ratio", "membership_auc", "diversity"}          # a generated day is judged whole
+    one, two = (
+        realism_metrics(**{**city, "real": real, "generated": g}, n_days=200) for g in (city["generated"], wild)
+    )
+    touched = {"nn_distance_ratio", "membership_auc", "diversity"}  # a generated day is judged whole
     assert {k: v for k, v in one.items() if k not in touched} == {k: v for k, v in two.items() if k not in touched}
 
 
@@ -86,16 +114,27 @@ def test_stations_that_never_move(city, value):
 
 
 def test_a_whole_city_that_never_moves(city):
-    still = realism_metrics(np.zeros((N, D, 24)), np.zeros((4, N, D, 24)), CLOCK, np.zeros((N, D, 24)), city["positions"], n_days=100)
+    still = realism_metrics(
+        np.zeros((N, D, 24)), np.zeros((4, N, D, 24)), CLOCK, np.zeros((N, D, 24)), city["positions"], n_days=100
+    )
     for name, way in REALISM_GOALS.items():
         assert way != "lower" or name == "frechet_distance" or abs(still[name]) < 1e-12, name
-    assert not {"day_boundary_ratio", "frechet_distance", "nn_distance_ratio", "diversity"} & set(still)          # nothing to divide by
+    assert not {"day_boundary_ratio", "frechet_distance", "nn_distance_ratio", "diversity"} & set(
+        still
+    )  # nothing to divide by
 
 
 def test_one_sample_one_day_one_station(city):
-    one_day = realism_metrics(city["real"][:, :1], city["generated"][:1, :, :1], CLOCK[:1], city["train"], city["positions"])
-    assert not {"day_boundary_ratio", "day_boundary_w1", "diversity"} & set(one_day) and {"acf_mae", "nn_distance_ratio"} <= set(one_day)
-    one_station = realism_metrics(city["real"][:1], city["generated"][:, :1], CLOCK, city["train"][:1], city["positions"][:1])
+    one_day = realism_metrics(
+        city["real"][:, :1], city["generated"][:1, :, :1], CLOCK[:1], city["train"], city["positions"]
+    )
+    assert not {"day_boundary_ratio", "day_boundary_w1", "diversity"} & set(one_day) and {
+        "acf_mae",
+        "nn_distance_ratio",
+    } <= set(one_day)
+    one_station = realism_metrics(
+        city["real"][:1], city["generated"][:, :1], CLOCK, city["train"][:1], city["positions"][:1]
+    )
     assert not {"moran_mae", "c2st_auc"} & set(one_station) and {"diversity", "mmd_squared"} <= set(one_station)
 
 
@@ -106,7 +145,9 @@ def test_trivial_methods_fail_where_they_must(city):
     honest, flat, copied = (realism_metrics(**{**city, "generated": g}) for g in (city["generated"], average, old))
     assert copied["nn_distance_ratio"] == 0 and copied["membership_auc"] > 0.99
     assert flat["diversity"] == 0 and flat["c2st_auc"] > 0.99
-    assert honest["nn_distance_ratio"] == pytest.approx(1, abs=0.05) and honest["c2st_auc"] == pytest.approx(honest["c2st_auc_real"], abs=0.08)
+    assert honest["nn_distance_ratio"] == pytest.approx(1, abs=0.05) and honest["c2st_auc"] == pytest.approx(
+        honest["c2st_auc_real"], abs=0.08
+    )
 
 
 def test_moran_is_that_of_esda():
@@ -117,7 +158,7 @@ def test_moran_is_that_of_esda():
     for column, value in zip(x.T, morans_i(x, ours)):
         assert value == pytest.approx(Moran(column, theirs, transformation="O", permutations=0).I, rel=1e-9)
     neighbours = KNN.from_array(to_ecef(*positions.T), k=6).neighbors
-    assert all(set(neighbours[i]) == set(ours.indices[ours.indptr[i]:ours.indptr[i + 1]]) for i in range(80))
+    assert all(set(neighbours[i]) == set(ours.indices[ours.indptr[i] : ours.indptr[i + 1]]) for i in range(80))
 
 
 def test_correlations_are_those_of_scipy():
@@ -140,30 +181,34 @@ def test_a_forecaster_leaves_the_state_of_chance_alone():
 def test_real_data_as_synthetic_is_the_yardstick():
     real = np.random.default_rng(0).random((6, 14 * 24)).astype(np.float32)
     real[2, 30] = np.nan
-    table = case_study(real, {"same": real[:, :-168]}, seeds=(0, 1, 2), n_updates=5).set_index(["protocol", "seed"])[["MAE", "RMSE"]]
+    table = case_study(real, {"same": real[:, :-168]}, seeds=(0, 1, 2), n_updates=5).set_index(["protocol", "seed"])[
+        ["MAE", "RMSE"]
+    ]
     pd.testing.assert_frame_equal(table.loc["TSTR"], table.loc["TRTR"], check_exact=True)
-    assert table.loc["TRTR"].MAE.nunique() == 3                         # seeds differ
+    assert table.loc["TRTR"].MAE.nunique() == 3  # seeds differ
 
 
 def test_the_test_week_is_never_learnt_from():
     real = np.random.default_rng(0).random((6, 21 * 24)).astype(np.float32)
     other = real.copy()
-    other[:, -168:] = 5                                                 # a test week of another world
+    other[:, -168:] = 5  # a test week of another world
     seen = []
     for series in (real, other):
         table = case_study(series, {"fixed": real[:, :-168]}, seeds=(0,), n_updates=5).set_index("protocol")
-        seen.append(table.loc["TRTS", "MAE"])                           # real training, judged on something fixed
+        seen.append(table.loc["TRTS", "MAE"])  # real training, judged on something fixed
     assert seen[0] == seen[1]
 
 
 def test_every_hour_of_the_test_week_is_asked_for_and_none_before():
     series = np.arange(300.0)[None]
-    test = WindowDataset(series[:, 300 - 168 - 48:])
+    test = WindowDataset(series[:, 300 - 168 - 48 :])
     targets = {int(hour) for k in range(len(test)) for hour in test[torch.tensor([k])][1].flatten()}
     assert targets == set(range(300 - 168, 300))
 
 
 def test_naive_is_exact_on_what_repeats():
     week = np.tile(np.random.default_rng(0).random((3, 168)).astype(np.float32), 4)
-    assert case_study(week, {}, seeds=(0,), n_updates=2).set_index("protocol").loc["seasonal naive", ["MAE", "RMSE"]].tolist() == [0, 0]
+    assert case_study(week, {}, seeds=(0,), n_updates=2).set_index("protocol").loc[
+        "seasonal naive", ["MAE", "RMSE"]
+    ].tolist() == [0, 0]
     assert forecast_errors(seasonal_naive(24), WindowDataset(week, history=48))[0] > 0.2

@@ -1,4 +1,5 @@
 "Every study of the paper passes through on the smallest data set, and a sweep survives being killed."
+
 import json
 import os
 import signal
@@ -8,13 +9,19 @@ import time
 import nbformat
 import pytest
 from conftest import COMMAND, ROOT, stouter
-from stouter.pipeline.studies import load_study, expand_study
+
+from stouter.pipeline.studies import expand_study, load_study
 from stouter.pipeline.sweep import run_status
 
 SMALL = ["-p", "train.n_updates", "3", "-p", "graph.n_epochs", "2"]
 STUDIES = {
-    "62_overall": SMALL, "65_visualization": SMALL, "66_case_study": [*SMALL, "--param", "n_seeds=2", "--param", "n_updates=5"],
-    **dict.fromkeys(("631_graph_ablation", "632_graph_variants", "633_fusion_variants", "64_diffusion_steps"), [*SMALL, "-p", "data.n_stations", "8"]),
+    "62_overall": SMALL,
+    "65_visualization": SMALL,
+    "66_case_study": [*SMALL, "--param", "n_seeds=2", "--param", "n_updates=5"],
+    **dict.fromkeys(
+        ("631_graph_ablation", "632_graph_variants", "633_fusion_variants", "64_diffusion_steps"),
+        [*SMALL, "-p", "data.n_stations", "8"],
+    ),
 }
 
 
@@ -40,19 +47,53 @@ def test_study_passes_on_tiny(root, name):
     assert study.question in text and "image/png" in text
     assert all(variant in text for variant in study.variants)
     if name not in ("65_visualization", "66_case_study"):
-        assert "one seed, no conclusion" in text          # the answer is computed: of one seed nothing is said
+        assert "one seed, no conclusion" in text  # the answer is computed: of one seed nothing is said
 
 
 def test_every_study_has_its_notebook_and_every_notebook_its_study():
     folder = ROOT / "nbs/experiments"
-    assert {p.stem for p in folder.glob("6*.ipynb")} == {p.stem for p in (folder / "studies").glob("*.yaml")} == set(STUDIES)
+    assert (
+        {p.stem for p in folder.glob("6*.ipynb")}
+        == {p.stem for p in (folder / "studies").glob("*.yaml")}
+        == set(STUDIES)
+    )
 
 
 def test_killed_sweep_leaves_nothing_behind_and_goes_on(tmp_path):
-    words = ["sweep", "633_fusion_variants", "--datasets", "tiny", "--seeds", "0", "--variants", "concatenation,GateFu,WeightFu", "--out", tmp_path,
-             "--processes", "1", "-p", "graph.n_epochs", "2", "-p", "data.n_stations", "8", "-p", "train.n_updates", "400", "-p", "train.checkpoint_every", "20"]
-    trials = expand_study("633_fusion_variants", tmp_path, ["tiny"], [0], ["concatenation", "GateFu", "WeightFu"],
-                 {"graph.n_epochs": "2", "data.n_stations": "8", "train.n_updates": "400", "train.checkpoint_every": "20"})
+    words = [
+        "sweep",
+        "633_fusion_variants",
+        "--datasets",
+        "tiny",
+        "--seeds",
+        "0",
+        "--variants",
+        "concatenation,GateFu,WeightFu",
+        "--out",
+        tmp_path,
+        "--processes",
+        "1",
+        "-p",
+        "graph.n_epochs",
+        "2",
+        "-p",
+        "data.n_stations",
+        "8",
+        "-p",
+        "train.n_updates",
+        "400",
+        "-p",
+        "train.checkpoint_every",
+        "20",
+    ]
+    trials = expand_study(
+        "633_fusion_variants",
+        tmp_path,
+        ["tiny"],
+        [0],
+        ["concatenation", "GateFu", "WeightFu"],
+        {"graph.n_epochs": "2", "data.n_stations": "8", "train.n_updates": "400", "train.checkpoint_every": "20"},
+    )
     second = trials[1].folder
     process = subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 240
@@ -61,7 +102,7 @@ def test_killed_sweep_leaves_nothing_behind_and_goes_on(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     while run_status(second)["state"] == "running" and time.monotonic() < until:
-        time.sleep(0.2)                                   # its run ends by itself, for its parent is gone
+        time.sleep(0.2)  # its run ends by itself, for its parent is gone
     states = [run_status(trial.folder) for trial in trials]
     assert [s["state"] for s in states] == ["finished", "interrupted", "waiting"]
     assert (second / "checkpoint.pt").exists()
@@ -76,19 +117,25 @@ def test_killed_sweep_leaves_nothing_behind_and_goes_on(tmp_path):
     assert "3 finished" in listed.stdout
 
 
-@pytest.mark.parametrize("words, said", [
-    (["sweep", "634_nothing"], "no study '634_nothing'"),
-    (["sweep", "633_fusion_variants", "--variants", "GateFuse"], "did you mean 'GateFu'"),
-    (["sweep", "633_fusion_variants", "-p", "denoiser.fusion", "gate"], "is what the variants of this study change"),
-    (["sweep", "633_fusion_variants", "--datasets", "atlantis"], "no configuration 'atlantis'"),
-    (["sweep", "633_fusion_variants", "--datasets", "tiny", "--param", "seeds_of=1"], "has no such parameter"),
-    (["status", "nowhere"], "no run below this folder"),
-    (["run", "milan_internet"], "stouter download milan"),
-    (["run", "tiny", "--simulated"], "has no field 'simulated'"),
-    (["run", "tiny", "--city", "simulated"], "--city: renamed; write --simulated"),
-    (["sweep", "66_case_study", "--notebook", "n_seeds=1"], "--notebook: renamed; write --param"),
-    (["runs", "nowhere"], "runs: renamed; write status"),
-])
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["sweep", "634_nothing"], "no study '634_nothing'"),
+        (["sweep", "633_fusion_variants", "--variants", "GateFuse"], "did you mean 'GateFu'"),
+        (
+            ["sweep", "633_fusion_variants", "-p", "denoiser.fusion", "gate"],
+            "is what the variants of this study change",
+        ),
+        (["sweep", "633_fusion_variants", "--datasets", "atlantis"], "no configuration 'atlantis'"),
+        (["sweep", "633_fusion_variants", "--datasets", "tiny", "--param", "seeds_of=1"], "has no such parameter"),
+        (["status", "nowhere"], "no run below this folder"),
+        (["run", "milan_internet"], "stouter download milan"),
+        (["run", "tiny", "--simulated"], "has no field 'simulated'"),
+        (["run", "tiny", "--city", "simulated"], "--city: renamed; write --simulated"),
+        (["sweep", "66_case_study", "--notebook", "n_seeds=1"], "--notebook: renamed; write --param"),
+        (["runs", "nowhere"], "runs: renamed; write status"),
+    ],
+)
 def test_wrong_words_cost_nothing(tmp_path, words, said):
     done = call(*words, cwd=tmp_path)
     assert done.returncode == 2 and said in done.stderr

@@ -1,4 +1,5 @@
 "Training that is killed, starved of disk, fed nonsense or shared: what must stay true."
+
 import multiprocessing
 import random
 import resource
@@ -8,11 +9,12 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
+from training_jobs import TRAINING_ARGS, train_and_keep, train_distributed, train_small
+
 from stouter.files import InputError
 from stouter.training.batches import batch_index, sample_timesteps_and_noise
-from stouter.training.trainer import launch
 from stouter.training.state import COLUMNS, TrainingArguments, read_checkpoint
-from training_jobs import TRAINING_ARGS, train_and_keep, train_distributed, train_small
+from stouter.training.trainer import launch
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,9 @@ def undisturbed():
 
 def assert_same(weights, history, undisturbed):
     assert all(torch.equal(weights[name], value) for name, value in undisturbed[0].items())
-    pd.testing.assert_frame_equal(history.drop(columns="seconds", errors="ignore"), undisturbed[1].drop(columns="seconds"), check_exact=True)
+    pd.testing.assert_frame_equal(
+        history.drop(columns="seconds", errors="ignore"), undisturbed[1].drop(columns="seconds"), check_exact=True
+    )
 
 
 def test_the_history_says_everything(undisturbed):
@@ -36,21 +40,23 @@ def test_the_history_says_everything(undisturbed):
 def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
     "A server process has imported everything; each training is a fork of it, killed at a random moment: some while it loads, most while it trains."
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stouter.training.trainer", "stouter.denoisers.stunet", "torch._dynamo"])  # the optimiser imports the last one
+    context.set_forkserver_preload(
+        ["stouter.training.trainer", "stouter.denoisers.stunet", "torch._dynamo"]
+    )  # the optimiser imports the last one
     chance, kills, reached = random.Random(0), 0, []
     while kills < 20:
         before = birth(tmp_path / "training_log.jsonl")
         process = context.Process(target=train_and_keep, args=(tmp_path,))
         process.start()
         while kills % 4 and process.is_alive() and birth(tmp_path / "training_log.jsonl") == before:
-            time.sleep(0.002)                                        # until this life has begun to train
+            time.sleep(0.002)  # until this life has begun to train
         process.join(chance.uniform(0.0, 0.6))
         if process.is_alive():
             process.kill()
             process.join()
             kills += 1
         assert process.exitcode in (0, -9)
-        if (tmp_path / "done.pt").exists():                          # through: compare, and start again
+        if (tmp_path / "done.pt").exists():  # through: compare, and start again
             check_done(tmp_path, undisturbed)
             reached.append(60)
         elif (tmp_path / "checkpoint.pt").exists():
@@ -59,18 +65,29 @@ def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
     process.start()
     process.join(60)
     check_done(tmp_path, undisturbed)
-    assert len(set(reached)) >= 3                                    # the kills met it in different places
+    assert len(set(reached)) >= 3  # the kills met it in different places
 
 
 def test_tensorboard_shows_every_update_once_after_kills(tmp_path, undisturbed):
-    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed")
+    reader = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
     context, training_args = multiprocessing.get_context("forkserver"), replace(TRAINING_ARGS, tensorboard=True)
-    context.set_forkserver_preload(["stouter.training.trainer", "stouter.denoisers.stunet", "torch._dynamo", "torch.utils.tensorboard"])
-    for moment in (3, 18, 41, None):                                 # before the first checkpoint, between two, late
+    context.set_forkserver_preload(
+        ["stouter.training.trainer", "stouter.denoisers.stunet", "torch._dynamo", "torch.utils.tensorboard"]
+    )
+    for moment in (3, 18, 41, None):  # before the first checkpoint, between two, late
         before = birth(tmp_path / "training_log.jsonl")
         process = context.Process(target=train_and_keep, args=(tmp_path, training_args))
         process.start()
-        while moment and process.is_alive() and (birth(tmp_path / "training_log.jsonl") == before or (tmp_path / "training_log.jsonl").read_bytes().count(b"\n") < moment):
+        while (
+            moment
+            and process.is_alive()
+            and (
+                birth(tmp_path / "training_log.jsonl") == before
+                or (tmp_path / "training_log.jsonl").read_bytes().count(b"\n") < moment
+            )
+        ):
             time.sleep(0.002)
         if moment:
             process.kill()
@@ -94,7 +111,9 @@ def birth(path):
 def check_done(folder, undisturbed):
     "The finished training in `folder` is bit for bit the undisturbed one; the folder is emptied."
     done = torch.load(folder / "done.pt", weights_only=True)
-    assert_same(done["weights"], pd.DataFrame(done["history"], columns=COLUMNS[:-1]).astype({"update": int}), undisturbed)
+    assert_same(
+        done["weights"], pd.DataFrame(done["history"], columns=COLUMNS[:-1]).astype({"update": int}), undisturbed
+    )
     for path in folder.iterdir():
         path.unlink()
 
@@ -149,7 +168,10 @@ def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(tmp_path, monke
         return t, eps * float("nan") if update == 9 else eps
 
     monkeypatch.setattr("stouter.training.trainer.sample_timesteps_and_noise", poisoned)
-    with pytest.raises(FloatingPointError, match=r"loss is nan at update 9, learning rate 0\.00\d+; .*last good checkpoint: .*checkpoint.pt"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"loss is nan at update 9, learning rate 0\.00\d+; .*last good checkpoint: .*checkpoint.pt",
+    ):
         train_small(tmp_path / "checkpoint.pt")
     stored = read_checkpoint(tmp_path / "checkpoint.pt")
     assert len(stored["history"]) == 8 and all(v.isfinite().all() for v in stored["denoiser"].values())
@@ -180,6 +202,6 @@ def test_two_processes_train_as_one(tmp_path, undisturbed):
     assert loss == pytest.approx(history["loss"].tolist(), rel=1e-5)
     assert error == pytest.approx(history["validation_error"].dropna().tolist(), rel=1e-5)
     assert all(abs(weights[name] - value.numpy()).max() < 1e-4 for name, value in undisturbed[0].items())
-    stored = read_checkpoint(tmp_path / "checkpoint.pt")              # and its checkpoint is an ordinary one
+    stored = read_checkpoint(tmp_path / "checkpoint.pt")  # and its checkpoint is an ordinary one
     assert set(stored["denoiser"]) == set(undisturbed[0]) and len(stored["history"]) == 60
     assert len((tmp_path / "training_log.jsonl").read_text().splitlines()) == 60

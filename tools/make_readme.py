@@ -1,4 +1,5 @@
 "README.md from nbs/index.ipynb: its words, and the Markdown that its cells print."
+
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,9 @@ def readme() -> str:
     for cell in json.loads((ROOT / "nbs/index.ipynb").read_text())["cells"]:
         if cell["cell_type"] == "markdown":
             parts.append("".join(cell["source"]))
-        parts += ["".join(o["data"]["text/markdown"]) for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})]
+        parts += [
+            "".join(o["data"]["text/markdown"]) for o in cell.get("outputs", []) if "text/markdown" in o.get("data", {})
+        ]
     text = "\n\n".join(parts)
     return re.sub(r"\]\((?!https?:|#|\.\./)([^)]+)\)", r"](nbs/\1)", text).replace("](../", "](").strip() + "\n"
 

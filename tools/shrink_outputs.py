@@ -1,4 +1,5 @@
 "Make stored figures small: PNGs of 128 colours. Called by `make nbs` with the notebooks' paths."
+
 import base64
 import io
 import json

@@ -6,19 +6,27 @@
 __all__ = ['FiLMConditioner', 'OneStepNetwork', 'sample_one_step', 'CRPSValidation', 'OneStepTask', 'OneStepGenerator']
 
 # %% ../../nbs/06_baselines/02_one_step.ipynb #34fa72d5
-import pandas as pd
-import torch
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
-from torch import nn, Tensor
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
 from ..data.dataset import Condition, TrafficDataset
 from ..denoisers.layers import RandomFourierFeatures
 from ..diffusion.forward import Generators
 from ..evaluation.metrics import crps
-from ..training.batches import batch_index, make_generator, normalize_to_neg_one_to_one, randomize_weekday, unnormalize_to_zero_to_one
+from stouter.training.batches import (
+    batch_index,
+    make_generator,
+    normalize_to_neg_one_to_one,
+    randomize_weekday,
+    unnormalize_to_zero_to_one,
+)
 from ..training.state import TrainingArguments, TrainState
 from ..training.trainer import train
 
@@ -35,7 +43,9 @@ class FiLMConditioner(nn.Module):
     ):
         super().__init__()
         self.station_features = RandomFourierFeatures(station_dim, n_fourier_features)
-        self.station_mlp = nn.Sequential(nn.Linear(self.station_features.dim, 2 * dim), nn.ELU(), nn.Linear(2 * dim, 2 * dim))
+        self.station_mlp = nn.Sequential(
+            nn.Linear(self.station_features.dim, 2 * dim), nn.ELU(), nn.Linear(2 * dim, 2 * dim)
+        )
         self.hour_proj = nn.Linear(hour_dim, dim)
 
     def forward(
@@ -44,7 +54,7 @@ class FiLMConditioner(nn.Module):
     ) -> Tensor:  # (B, d, L)
         "Each hour's features, scaled and shifted by the place."
         h = self.station_mlp(self.station_features(condition.station_emb))
-        scale, shift = h[:, None].chunk(2, dim=-1)                    # (B, 1, d) each
+        scale, shift = h[:, None].chunk(2, dim=-1)  # (B, 1, d) each
         return F.elu(self.hour_proj(condition.hour_emb) * (1 + scale) + shift).transpose(1, 2)
 
 # %% ../../nbs/06_baselines/02_one_step.ipynb #61107cdf
@@ -72,7 +82,9 @@ def sample_one_step(
     noise = network.noise(n_samples * len(condition), generator)
     row, batches = torch.arange(len(noise)) % max(1, len(condition)), [torch.zeros(0, length)]
     for part in torch.arange(len(noise)).split(batch_size):
-        batches.append(unnormalize_to_zero_to_one(network.generate(noise[part].to(device), condition[row[part]].to(device))).cpu())
+        batches.append(
+            unnormalize_to_zero_to_one(network.generate(noise[part].to(device), condition[row[part]].to(device))).cpu()
+        )
         if on_batch:
             on_batch(len(part))
     return torch.cat(batches).reshape(n_samples, len(condition), length)
@@ -92,19 +104,27 @@ class CRPSValidation:
         if not len(data):
             raise ValueError("no validation sample without a missing hour; hold other periods out")
         keep = torch.arange(min(n_periods, len(data))) * len(data) // min(n_periods, len(data))
-        self.real, self.condition, self.seed, self.n_samples = data.x[keep].numpy(), data.condition[keep], seed, n_samples
+        self.real, self.condition, self.seed, self.n_samples = (
+            data.x[keep].numpy(),
+            data.condition[keep],
+            seed,
+            n_samples,
+        )
 
     def __call__(
         self,
         network: OneStepNetwork,  # in eval mode
     ) -> float:  # in scaled units
         "How far the drawn periods are from the real ones."
-        return crps(self.real, sample_one_step(network, self.condition, self.n_samples, make_generator(self.seed, 3)).numpy())
+        return crps(
+            self.real, sample_one_step(network, self.condition, self.n_samples, make_generator(self.seed, 3)).numpy()
+        )
 
 # %% ../../nbs/06_baselines/02_one_step.ipynb #e7d0c20e
 @dataclass
 class OneStepTask:
     "What a one-pass method's updates need beside the state."
+
     data: TrafficDataset  # complete samples
     training_args: TrainingArguments  # for rate and clipping
     seed: int  # of the run
@@ -115,7 +135,13 @@ class OneStepTask:
     @property
     def label(self) -> dict:
         "What tells one run from another."
-        return {"method": self.method, "seed": self.seed, "samples": len(self.data), **self.training_args.label, **self.settings}
+        return {
+            "method": self.method,
+            "seed": self.seed,
+            "samples": len(self.data),
+            **self.training_args.label,
+            **self.settings,
+        }
 
     def init_state(self, network: nn.Module) -> TrainState:
         "State before the first update."
@@ -134,12 +160,15 @@ class OneStepTask:
         "The samples of one batch of one update."
         n = self.batches_per_update * update + batch_number
         index = batch_index(len(self.data), self.training_args.batch_size, self.seed, n)
-        condition = randomize_weekday(self.data.condition[index], self.training_args.weekday_randomization, self.seed, n)
+        condition = randomize_weekday(
+            self.data.condition[index], self.training_args.weekday_randomization, self.seed, n
+        )
         return normalize_to_neg_one_to_one(self.data.x[index]).to(device), condition.to(device)
 
 # %% ../../nbs/06_baselines/02_one_step.ipynb #42dac801
 class OneStepGenerator:
     "A method that generates in one pass: `fit` and `sample`."
+
     task_class: ClassVar[type]  # a class of `OneStepTask`
     training_args: ClassVar[TrainingArguments]  # what it needs on a city of 500 stations
 
@@ -162,7 +191,9 @@ class OneStepGenerator:
     ) -> pd.DataFrame:  # history, one row per update
         "Train and keep the averaged weights. Raises `ValueError` for periods of another length, else as `train`."
         if train_set.x.shape[1] != self.length:
-            raise ValueError(f"this network is made for periods of {self.length} hours; got samples of {train_set.x.shape[1]}")
+            raise ValueError(
+                f"this network is made for periods of {self.length} hours; got samples of {train_set.x.shape[1]}"
+            )
         task = self.task_class(train_set.drop_incomplete(), training_args or self.training_args, seed, self.settings)
         self.network, history = train(task, self.network, checkpoint, on_update, validation)
         return history

@@ -7,9 +7,11 @@ __all__ = ['CALENDAR_BASELINES', 'EMBEDDING_BASELINES', 'hour_and_day_type', 'im
            'Gaussian', 'NearestStations']
 
 # %% ../../nbs/06_baselines/01_reference.ipynb #01d3f5c7
-import torch
 from dataclasses import replace
+
+import torch
 from torch import Tensor
+
 from ..data.dataset import Condition, TrafficDataset
 
 # %% ../../nbs/06_baselines/01_reference.ipynb #a806f22c
@@ -40,10 +42,12 @@ class HistoricalAverage:
             raise ValueError(f"cannot average {len(train_set.x)} samples without a single value")
         n_stations = int(train_set.condition.station.max()) + 1
         hour, day_type = hour_and_day_type(train_set.condition.hour_of_week)
-        cell = ((train_set.condition.station[:, None] * 2 + day_type) * 24 + hour)[present]     # row of a flat (N, 2, 24) table
+        cell = ((train_set.condition.station[:, None] * 2 + day_type) * 24 + hour)[
+            present
+        ]  # row of a flat (N, 2, 24) table
         total = torch.bincount(cell, train_set.x[present].double(), minlength=n_stations * 48)
         count = torch.bincount(cell, minlength=n_stations * 48)
-        self.count = torch.cat([count, count.new_zeros(48)]).reshape(-1, 2, 24)         # values behind each mean
+        self.count = torch.cat([count, count.new_zeros(48)]).reshape(-1, 2, 24)  # values behind each mean
         self.table = impute_unseen((total / count).reshape(n_stations, 2, 24)).float()
         return self
 
@@ -69,9 +73,13 @@ class Bootstrap:
             raise ValueError("cannot draw from training samples of which none is complete")
         self.days, day_type = train_set.x, train_set.condition.weekend.long()
         key = train_set.condition.station * 2 + day_type
-        self.row = torch.cat([key.argsort(stable=True), day_type.argsort(stable=True)])     # by station and kind; by kind alone
-        size = torch.cat([torch.bincount(key, minlength=2 * int(key.max() // 2 + 1)), torch.bincount(day_type, minlength=2)])
-        pool = torch.stack([size.cumsum(0) - size, size], dim=-1).reshape(-1, 2, 2)     # (N + 1, kind, [begin, size])
+        self.row = torch.cat(
+            [key.argsort(stable=True), day_type.argsort(stable=True)]
+        )  # by station and kind; by kind alone
+        size = torch.cat(
+            [torch.bincount(key, minlength=2 * int(key.max() // 2 + 1)), torch.bincount(day_type, minlength=2)]
+        )
+        pool = torch.stack([size.cumsum(0) - size, size], dim=-1).reshape(-1, 2, 2)  # (N + 1, kind, [begin, size])
         for substitute in (pool.flip(1), pool[-1:], pool[-1:].flip(1)):
             pool = torch.where(pool[..., 1:] == 0, substitute, pool)
         self.pool = pool
@@ -81,7 +89,7 @@ class Bootstrap:
         "Independent draws with replacement: (n_samples, B, L)."
         station, day_type = condition.station.cpu().clamp(max=len(self.pool) - 1), condition.weekend.cpu().long()
         begin, size = self.pool[station, day_type].unbind(-1)
-        u = torch.rand(n_samples, len(station), generator=generator, dtype=torch.float64)    # float32 could round up to 1
+        u = torch.rand(n_samples, len(station), generator=generator, dtype=torch.float64)  # float32 could round up to 1
         return self.days[self.row[begin + (u * size).long()]].to(condition.station.device)
 
 # %% ../../nbs/06_baselines/01_reference.ipynb #19ad4ab4
@@ -102,23 +110,29 @@ class Gaussian:
         n = average.look_up(average.count, train_set.condition)
         residual = (train_set.x - average.sample(train_set.condition, 1)[0]) * (n / (n - 1).clamp(min=1)).sqrt()
         days = torch.bincount(station, minlength=n_stations)[:, None]
-        own_variance = torch.zeros(n_stations, train_set.x.shape[1]).index_add(0, station, residual**2) / days.clamp(min=1)
+        own_variance = torch.zeros(n_stations, train_set.x.shape[1]).index_add(0, station, residual**2) / days.clamp(
+            min=1
+        )
         own_weight = days / (days + self.prior_days)
-        variance = own_weight * own_variance + (1 - own_weight) * residual.square().mean(0)                    # (N, L)
+        variance = own_weight * own_variance + (1 - own_weight) * residual.square().mean(0)  # (N, L)
         pooled_residual = train_set.x - average.sample(replace(train_set.condition, station=station + n_stations), 1)[0]
         self.std = torch.cat([variance, pooled_residual.square().mean(0, keepdim=True)]).sqrt()
         z = residual / self.std[station].clamp(min=1e-6)
         scatter = z.T @ z + z.shape[1] * torch.eye(z.shape[1])
         inverse_std = scatter.diagonal().rsqrt()
-        self.cholesky = torch.linalg.cholesky(inverse_std[:, None] * scatter * inverse_std)                   # of R
+        self.cholesky = torch.linalg.cholesky(inverse_std[:, None] * scatter * inverse_std)  # of R
         return self
 
-    def sample_unclipped(self, condition: Condition, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
+    def sample_unclipped(
+        self, condition: Condition, n_samples: int, generator: torch.Generator | None = None
+    ) -> Tensor:
         "Samples that may be negative: (n_samples, B, L)."
         eps = torch.randn(n_samples, len(condition), len(self.cholesky), generator=generator) @ self.cholesky.T
         row = condition.station.cpu().clamp(max=len(self.std) - 1)
         mean_inflation = (1 + 1 / self.average.look_up(self.average.count, condition).cpu().clamp(min=1)).sqrt()
-        return self.average.sample(condition, n_samples) + (eps * self.std[row] * mean_inflation).to(condition.station.device)
+        return self.average.sample(condition, n_samples) + (eps * self.std[row] * mean_inflation).to(
+            condition.station.device
+        )
 
     def sample(self, condition: Condition, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
         "Independent days, not below zero: (n_samples, B, L)."
@@ -159,7 +173,11 @@ class NearestStations:
         "Independent draws of station and day: (n_samples, B, L)."
         near = self.neighbours(condition)
         pick = torch.randint(near.shape[1], (len(near), n_samples), generator=generator)
-        others = replace(condition, station=near.gather(1, pick).T.ravel(), hour_of_week=condition.hour_of_week.cpu().repeat(n_samples, 1))
+        others = replace(
+            condition,
+            station=near.gather(1, pick).T.ravel(),
+            hour_of_week=condition.hour_of_week.cpu().repeat(n_samples, 1),
+        )
         return self.days.sample(others, 1, generator).reshape(n_samples, len(near), -1).to(condition.station.device)
 
 # %% ../../nbs/06_baselines/01_reference.ipynb #c7fce616

@@ -7,15 +7,17 @@ __all__ = ['TCN', 'MultiScaleTCN', 'default_receptive_fields', 'Generator', 'Cri
            'minimize', 'WGANTask', 'TCNGAN']
 
 # %% ../../nbs/06_baselines/04_tcn_gan.ipynb #483e7864
-import torch
 from collections.abc import Callable
-from torch import nn, Tensor
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .one_step import FiLMConditioner, OneStepGenerator, OneStepTask
 from ..data.dataset import Condition
 from ..diffusion.forward import Generators, randn_tensor
 from ..training.batches import fold_seed, make_generator
-from ..training.state import learning_rate, make_ema, TrainingArguments, TrainState
+from ..training.state import TrainingArguments, TrainState, learning_rate, make_ema
 
 # %% ../../nbs/06_baselines/04_tcn_gan.ipynb #e0d94779
 class TCN(nn.Module):
@@ -136,6 +138,7 @@ def gradient_penalty(
 # %% ../../nbs/06_baselines/04_tcn_gan.ipynb #3062bfc9
 class WGANTaskBase(OneStepTask):
     "Five steps of the critic, one of the generator; settings: sizes and `penalty`, the weight of the gradient penalty."
+
     method, batches_per_update = "TCN-GAN", 5
 
     def init_state(self, network: nn.Module) -> TrainState:
@@ -144,9 +147,17 @@ class WGANTaskBase(OneStepTask):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(fold_seed(self.seed, 5))
             critic = Critic(s["station_dim"], s["hour_dim"], s["length"], s["width"]).to(device)
-        optimizer, critic_optimizer = (torch.optim.Adam(m.parameters(), self.training_args.lr, betas=(0.5, 0.9)) for m in (network, critic))
+        optimizer, critic_optimizer = (
+            torch.optim.Adam(m.parameters(), self.training_args.lr, betas=(0.5, 0.9)) for m in (network, critic)
+        )
         extra_state = {"critic": critic, "critic_optimizer": critic_optimizer}
-        return TrainState(network, make_ema(network, self.training_args.ema_decay), optimizer, extra_state=extra_state, extra_columns=("critic_loss", "wasserstein_estimate"))
+        return TrainState(
+            network,
+            make_ema(network, self.training_args.ema_decay),
+            optimizer,
+            extra_state=extra_state,
+            extra_columns=("critic_loss", "wasserstein_estimate"),
+        )
 
     def train_critic(self, state: TrainState, batch_number: int, generator: torch.Generator) -> tuple[float, float]:
         "One step of the critic; its loss and the estimated Wasserstein distance."
@@ -155,9 +166,14 @@ class WGANTaskBase(OneStepTask):
         with torch.no_grad():
             fake = state.network.generate(state.network.noise(len(real), generator).to(device), condition)
         mixing_weight = torch.rand(len(real), 1, 1, generator=generator).to(device)
-        score_real, score_fake = critic(torch.cat([real, fake]), condition[torch.arange(2 * len(real), device=device) % len(real)]).chunk(2)
+        score_real, score_fake = critic(
+            torch.cat([real, fake]), condition[torch.arange(2 * len(real), device=device) % len(real)]
+        ).chunk(2)
         wasserstein_estimate = score_real.mean() - score_fake.mean()
-        loss = self.settings["penalty"] * gradient_penalty(critic, real, fake, condition, mixing_weight) - wasserstein_estimate
+        loss = (
+            self.settings["penalty"] * gradient_penalty(critic, real, fake, condition, mixing_weight)
+            - wasserstein_estimate
+        )
         minimize(state.extra_state["critic_optimizer"], loss)
         return loss.item(), wasserstein_estimate.item()
 
@@ -195,6 +211,7 @@ class WGANTask(WGANTaskBase):
 # %% ../../nbs/06_baselines/04_tcn_gan.ipynb #e9750394
 class TCNGAN(OneStepGenerator):
     "The TCN-GAN of section 6.1.2, conditioned like STUnet: `fit` and `sample`."
+
     task_class, training_args = WGANTask, TrainingArguments(n_updates=1500, batch_size=64, lr=1e-3, patience=0)
 
     def __init__(
@@ -206,5 +223,12 @@ class TCNGAN(OneStepGenerator):
         noise_dim: int = 16,  # even number of noise channels
         penalty: float = 10.0,  # lambda of the gradient penalty
     ):
-        sizes = {"station_dim": station_dim, "hour_dim": hour_dim, "length": length, "width": width, "noise_dim": noise_dim, "penalty": penalty}
+        sizes = {
+            "station_dim": station_dim,
+            "hour_dim": hour_dim,
+            "length": length,
+            "width": width,
+            "noise_dim": noise_dim,
+            "penalty": penalty,
+        }
         super().__init__(Generator(station_dim, hour_dim, length, width, noise_dim), length, sizes)

@@ -7,15 +7,17 @@ __all__ = ['level_lengths', 'conv_bn_elu', 'VAEEncoder', 'VAEDecoder', 'Conditio
            'VAE']
 
 # %% ../../nbs/06_baselines/03_vae.ipynb #35ed1a6d
-import torch
 from dataclasses import replace
-from torch import nn, Tensor
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .one_step import FiLMConditioner, OneStepGenerator, OneStepTask
 from ..data.dataset import Condition
 from ..diffusion.forward import Generators, randn_tensor
 from ..training.batches import make_generator
-from ..training.state import learning_rate, TrainingArguments, TrainState
+from ..training.state import TrainingArguments, TrainState, learning_rate
 
 # %% ../../nbs/06_baselines/03_vae.ipynb #f9e5c312
 def level_lengths(
@@ -34,7 +36,7 @@ def conv_bn_elu(
     stride: int = 1,  # 2 halves the length, rounded up
 ) -> nn.Module:  # (B, C_in, L) -> (B, C_out, L)
     "Convolution over five hours, BatchNorm, ELU."
-    conv = nn.Conv1d(in_channels, out_channels, 5, stride, padding=2, bias=False)    # BatchNorm has the bias
+    conv = nn.Conv1d(in_channels, out_channels, 5, stride, padding=2, bias=False)  # BatchNorm has the bias
     return nn.Sequential(conv, nn.BatchNorm1d(out_channels), nn.ELU())
 
 # %% ../../nbs/06_baselines/03_vae.ipynb #6dd744ef
@@ -84,12 +86,12 @@ class VAEDecoder(nn.Module):
         cond: Tensor,  # (B, d, L)
     ) -> tuple[Tensor, Tensor]:  # (B, 1, L) mean, (B, 1, L) logarithm of the deviation
         "Three doublings, the guide told at every length."
-        h = self.from_latent(z).unflatten(1, (-1, self.lengths[-1]))     # (B, C, L / 8)
+        h = self.from_latent(z).unflatten(1, (-1, self.lengths[-1]))  # (B, C, L / 8)
         for net, length in zip(self.layers, self.lengths[-2::-1]):
-            h = F.interpolate(h, size=length)                        # twice as long
+            h = F.interpolate(h, size=length)  # twice as long
             h = net(torch.cat([h, F.adaptive_avg_pool1d(cond, length)], 1))
         mean, log_std = self.head(torch.cat([h, cond], 1)).chunk(2, dim=1)
-        return mean, log_std.clamp(-4, 1)                            # 0.02 to 2.7 in [-1, 1]
+        return mean, log_std.clamp(-4, 1)  # 0.02 to 2.7 in [-1, 1]
 
 # %% ../../nbs/06_baselines/03_vae.ipynb #fd588bf2
 class ConditionalVAE(nn.Module):
@@ -139,6 +141,7 @@ def gaussian_nll(
 # %% ../../nbs/06_baselines/03_vae.ipynb #4d0a23a5
 class VAETask(OneStepTask):
     "Updates of the evidence bound; settings: sizes, `kl_weight`, and `kl_anneal_fraction`, the share of updates until it is reached."
+
     method = "VAE"
 
     def kl_weight(self, update: int) -> float:
@@ -171,6 +174,7 @@ class VAETask(OneStepTask):
 # %% ../../nbs/06_baselines/03_vae.ipynb #8e973aba
 class VAE(OneStepGenerator):
     "The VAE of section 6.1.2, conditioned like STUnet: `fit` and `sample`."
+
     task_class, training_args = VAETask, TrainingArguments(n_updates=6000, batch_size=128, lr=4e-3)
 
     def __init__(
@@ -183,5 +187,10 @@ class VAE(OneStepGenerator):
         kl_weight: float = 1.0,  # of the KL divergence, once annealed
         kl_anneal_fraction: float = 0.25,  # share of the updates until then
     ):
-        settings = {"width": width, "latent_dim": latent_dim, "kl_weight": kl_weight, "kl_anneal_fraction": kl_anneal_fraction}
+        settings = {
+            "width": width,
+            "latent_dim": latent_dim,
+            "kl_weight": kl_weight,
+            "kl_anneal_fraction": kl_anneal_fraction,
+        }
         super().__init__(ConditionalVAE(station_dim, hour_dim, length, width, latent_dim), length, settings)

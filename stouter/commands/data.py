@@ -7,21 +7,22 @@ __all__ = ['parse_day', 'check_suffix', 'simulate', 'ingest', 'resolve_doi', 'do
            'graph', 'report']
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #59cb7856
-import pandas as pd
-import typer
 import json
 from pathlib import Path
 from typing import Annotated
+
+import pandas as pd
+import typer
 from tqdm import tqdm
+
 from ..config import CDRSource
-from ..data.download import COLLECTIONS, download as fetch, HARVARD, plan_download, read_collection
+from ..data.download import COLLECTIONS, HARVARD, plan_download, read_collection
+from ..data.download import download as fetch
 from ..data.pois import count_pois, read_counts, read_pois
-from ..data.stations import read_station_geometry
 from ..data.simulated_city import simulate_city
-from ..data.stations import read_dataframe
+from ..data.stations import read_dataframe, read_station_geometry
 from ..data.traffic import check_timezone, save_traffic
-from ..files import InputError
-from ..files import write_json
+from ..files import InputError, write_json
 from ..pipeline.sources import read_records
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #f5f2dcbf
@@ -65,15 +66,30 @@ def simulate(
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #b9cb42ac
 def ingest(
-    records: Annotated[str, typer.Argument(help="A file, a folder or a glob (quoted) of .txt or .csv files, also .gz and .zst.")],
-    grid: Annotated[Path, typer.Option(help="GeoJSON polygons with the property cellId, or a table (CSV, parquet) of id, lon, lat, perhaps radius_km.")],
+    records: Annotated[
+        str, typer.Argument(help="A file, a folder or a glob (quoted) of .txt or .csv files, also .gz and .zst.")
+    ],
+    grid: Annotated[
+        Path,
+        typer.Option(
+            help="GeoJSON polygons with the property cellId, or a table (CSV, parquet) of id, lon, lat, perhaps radius_km."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Where to write the traffic, .nc; a report is written beside it, .json.")],
-    pois: Annotated[Path | None, typer.Option(help="Points of interest: GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp.")] = None,
+    pois: Annotated[
+        Path | None, typer.Option(help="Points of interest: GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp.")
+    ] = None,
     counts: Annotated[Path | None, typer.Option(help="Or ready counts per station, CSV or parquet.")] = None,
     timezone: Annotated[str, typer.Option(help="Time zone of the local day.")] = "Europe/Rome",
-    cache_dir: Annotated[Path | None, typer.Option(help="Folder of tables kept for the next call, one for each file.")] = None,
-    unknown_stations: Annotated[str, typer.Option(help="Lines of stations that the grid lacks: error or skip.")] = "error",
-    sharded: Annotated[bool, typer.Option("--sharded", help="Several files are parts of one day and are added up.")] = False,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder of tables kept for the next call, one for each file.")
+    ] = None,
+    unknown_stations: Annotated[
+        str, typer.Option(help="Lines of stations that the grid lacks: error or skip.")
+    ] = "error",
+    sharded: Annotated[
+        bool, typer.Option("--sharded", help="Several files are parts of one day and are added up.")
+    ] = False,
 ) -> None:
     "Turn raw call-detail records into one labelled cube of hourly traffic."
     if pois and counts:
@@ -82,11 +98,21 @@ def ingest(
     check_timezone(timezone)
     if unknown_stations not in ("error", "skip"):
         raise InputError(f"--unknown-stations {unknown_stations}: choose error or skip")
-    source = CDRSource(records=records, grid=grid, pois=pois, counts=counts, timezone=timezone, unknown_stations=unknown_stations, sharded=sharded)
+    source = CDRSource(
+        records=records,
+        grid=grid,
+        pois=pois,
+        counts=counts,
+        timezone=timezone,
+        unknown_stations=unknown_stations,
+        sharded=sharded,
+    )
     traffic, _, report = read_records(source, tqdm, cache_dir)
     write_json(out.with_suffix(".json"), report.to_dict())
     save_traffic(traffic, out)
-    typer.echo(f"{len(traffic.stations)} stations x {len(traffic.hours)} hours x {len(traffic.services)} services -> {out}\nreport: {out.with_suffix('.json')}")
+    typer.echo(
+        f"{len(traffic.stations)} stations x {len(traffic.hours)} hours x {len(traffic.services)} services -> {out}\nreport: {out.with_suffix('.json')}"
+    )
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #b46d253e
 def resolve_doi(
@@ -95,12 +121,19 @@ def resolve_doi(
     "The DOI that a word stands for. Raises `InputError` for an unknown name."
     if collection in COLLECTIONS or collection.startswith("doi:10."):
         return COLLECTIONS.get(collection, collection)
-    raise InputError(f"unknown collection {collection!r}; choose one of {list(COLLECTIONS)}, or give a DOI as doi:10.7910/DVN/EGZHFV")
+    raise InputError(
+        f"unknown collection {collection!r}; choose one of {list(COLLECTIONS)}, or give a DOI as doi:10.7910/DVN/EGZHFV"
+    )
 
 
 def download(
-    collection: Annotated[str, typer.Argument(help="milan, trentino, milan-grid, trentino-grid, or a DOI (doi:10.7910/DVN/...).")],
-    days: Annotated[str | None, typer.Option(help="First and last local day, 2013-11-01:2013-11-07; one day alone will do. By default all.")] = None,
+    collection: Annotated[
+        str, typer.Argument(help="milan, trentino, milan-grid, trentino-grid, or a DOI (doi:10.7910/DVN/...).")
+    ],
+    days: Annotated[
+        str | None,
+        typer.Option(help="First and last local day, 2013-11-01:2013-11-07; one day alone will do. By default all."),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the files; by default downloads/COLLECTION.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=8, help="Files at a time.")] = 4,
     base: Annotated[str, typer.Option(help="Address of the Dataverse.")] = HARVARD,
@@ -144,9 +177,12 @@ def format_summary(
     summary: dict,  # figures, isolated stations, files
 ) -> str:  # a few lines
     "The figures for a reader."
-    first_ids = ", ".join(map(str, summary["isolated_stations"][:10])) + (", ..." if len(summary["isolated_stations"]) > 10 else "")
+    first_ids = ", ".join(map(str, summary["isolated_stations"][:10])) + (
+        ", ..." if len(summary["isolated_stations"]) > 10 else ""
+    )
     lines = {
-        "stations": f"{summary['nodes']:,}", "directed edges": f"{summary['directed_edges']:,}",
+        "stations": f"{summary['nodes']:,}",
+        "directed edges": f"{summary['directed_edges']:,}",
         "mean degree": f"{summary['mean_degree']:.2f} (largest {summary['largest_degree']})",
         "isolated": f"{summary['isolated']:,}" + (f": {first_ids}" if first_ids else ""),
     }
@@ -157,17 +193,28 @@ def format_summary(
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #3a1f58d9
 def graph(
-    stations: Annotated[Path, typer.Argument(help="GeoJSON polygons with the property cellId, or a table (CSV, parquet) of id, lon, lat, perhaps radius_km.")],
-    pois: Annotated[Path | None, typer.Option(help="Points of interest (GeoJSON, CSV, parquet, .osm.pbf, .osm, .shp), or a table of counts per station.")] = None,
+    stations: Annotated[
+        Path,
+        typer.Argument(
+            help="GeoJSON polygons with the property cellId, or a table (CSV, parquet) of id, lon, lat, perhaps radius_km."
+        ),
+    ],
+    pois: Annotated[
+        Path | None,
+        typer.Option(
+            help="Points of interest (GeoJSON, CSV, parquet, .osm.pbf, .osm, .shp), or a table of counts per station."
+        ),
+    ] = None,
     radius: Annotated[float, typer.Option(min=0.001, help="d_BS, largest distance of neighbours, km.")] = 1.0,
-    out: Annotated[Path, typer.Option(help="Where to save the graph, .safetensors; the picture goes beside it, .png.")] = Path("graph.safetensors"),
+    out: Annotated[
+        Path, typer.Option(help="Where to save the graph, .safetensors; the picture goes beside it, .png.")
+    ] = Path("graph.safetensors"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     "The graph of base stations: how many neighbours they have, and who stands alone."
     if out.suffix != ".safetensors":
         raise InputError(f"--out {out}: expected a name that ends in .safetensors")
-    from stouter.graphs.spatial import save_graph
-    from stouter.graphs.spatial import base_station_graph, describe_graph, isolated
+    from stouter.graphs.spatial import base_station_graph, describe_graph, isolated, save_graph
 
     table = read_station_geometry(stations)
     built = base_station_graph(table, read_poi_counts(pois, table, radius) if pois else None, radius)
@@ -179,8 +226,12 @@ def graph(
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #616d6e3a
 def report(
-    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders of finished runs, one or several.")],
-    out: Annotated[Path, typer.Option(help="The page, .html; one file that opens without a network.")] = Path("page.html"),
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Folders of finished runs, one or several.")
+    ],
+    out: Annotated[Path, typer.Option(help="The page, .html; one file that opens without a network.")] = Path(
+        "page.html"
+    ),
 ) -> None:
     "One self-contained HTML page from finished runs: data, map, patterns, training, weeks to leaf through, scores, provenance."
     check_suffix("--out", out, ".html")

@@ -9,15 +9,16 @@ __all__ = ['SIMULATED', 'parse_overrides', 'execute', 'run', 'print_metrics', 'g
 # %% ../../nbs/10_cli/03_run_commands.ipynb #a71d9395
 import json
 import sys
-import typer
 from pathlib import Path
 from typing import Annotated
+
+import typer
 from tqdm import tqdm
+
 from .data import check_suffix, parse_day
 from ..config_file import experiments_folder, load_config, parse_yaml
-from ..files import atomic_write, InputError
+from ..files import InputError, atomic_write, write_json
 from ..pipeline.run_folder import lock_run
-from ..files import write_json
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #2057e3a1
 def parse_overrides(
@@ -30,7 +31,13 @@ def parse_overrides(
     return dict(item.split("=", 1) for item in items)
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #886f242b
-SIMULATED = Annotated[bool, typer.Option("--simulated", help="A simulated city of the dataset's size in the place of its records; marked so in every output.")]
+SIMULATED = Annotated[
+    bool,
+    typer.Option(
+        "--simulated",
+        help="A simulated city of the dataset's size in the place of its records; marked so in every output.",
+    ),
+]
 
 
 def execute(
@@ -42,18 +49,33 @@ def execute(
     import papermill
 
     papermill.execute_notebook(
-        notebook, result, parameters=parameters, progress_bar=False, log_output=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
-        kernel_name="python3", shutdown_kernel="immediate", extra_arguments=["--IPKernelApp.log_level=50"],
+        notebook,
+        result,
+        parameters=parameters,
+        progress_bar=False,
+        log_output=False,
+        stdout_file=sys.stdout,
+        stderr_file=sys.stderr,
+        kernel_name="python3",
+        shutdown_kernel="immediate",
+        extra_arguments=["--IPKernelApp.log_level=50"],
     )
     return result
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #ac9c3a74
 def run(
-    config: Annotated[str, typer.Argument(help="A YAML file, or one of the names that travel with the package, such as demo or tiny.")],
+    config: Annotated[
+        str, typer.Argument(help="A YAML file, or one of the names that travel with the package, such as demo or tiny.")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random but the simulated city.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/run/NAME/seedS.")] = None,
     simulated: SIMULATED = False,
-    p: Annotated[list[str] | None, typer.Option("-p", metavar="KEY VALUE", help="Override one field of the configuration, e.g. -p train.n_updates 500.")] = None,
+    p: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-p", metavar="KEY VALUE", help="Override one field of the configuration, e.g. -p train.n_updates 500."
+        ),
+    ] = None,
 ) -> None:
     "All stages on one dataset: data, graphs, training, generation, metrics. Resumes what was broken off."
     overrides = parse_overrides(p or [])
@@ -78,7 +100,9 @@ def print_metrics(
 def generate(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     days: Annotated[str, typer.Option(help="First and last local day, 2013-12-01:2013-12-07; one day alone will do.")],
-    out: Annotated[Path, typer.Option(help="Parquet file: station, time (with zone), sample, service, value (physical units).")],
+    out: Annotated[
+        Path, typer.Option(help="Parquet file: station, time (with zone), sample, service, value (physical units).")
+    ],
     samples: Annotated[int, typer.Option(min=1, help="Samples of every station.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
     station: Annotated[list[str] | None, typer.Option(help="Only this station; may be given several times.")] = None,
@@ -95,10 +119,30 @@ def generate(
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #e85b0400
 def evaluate(
-    real: Annotated[Path, typer.Option(help="Real traffic: .parquet (station, time, service, value), .npz (values, stations, start, zone, service), or the .nc of `stouter ingest` or of a run.")],
-    generated: Annotated[Path, typer.Option(help="Generated traffic: the same columns and `sample`, or the same keys and values (samples, stations, hours).")],
-    stations: Annotated[Path | None, typer.Option(help="Positions of the stations: GeoJSON polygons with cellId, or a table (CSV, parquet) of id, lon, lat. A .nc file has them.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the judgement here too, .json; beside it the rows, .parquet, and the score cards, _scores.png and _realism.png.")] = None,
+    real: Annotated[
+        Path,
+        typer.Option(
+            help="Real traffic: .parquet (station, time, service, value), .npz (values, stations, start, zone, service), or the .nc of `stouter ingest` or of a run."
+        ),
+    ],
+    generated: Annotated[
+        Path,
+        typer.Option(
+            help="Generated traffic: the same columns and `sample`, or the same keys and values (samples, stations, hours)."
+        ),
+    ],
+    stations: Annotated[
+        Path | None,
+        typer.Option(
+            help="Positions of the stations: GeoJSON polygons with cellId, or a table (CSV, parquet) of id, lon, lat. A .nc file has them."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the judgement here too, .json; beside it the rows, .parquet, and the score cards, _scores.png and _realism.png."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of references and subsamples.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the judgement as JSON.")] = False,
 ) -> None:
@@ -111,13 +155,19 @@ def evaluate(
     from stouter.plots import format_card, run_score_cards
 
     rows = read_traffic_table(real)
-    methods, left_out, label = evaluate_tables(rows, read_traffic_table(generated), read_station_positions(real, rows, stations), seed)
+    methods, left_out, label = evaluate_tables(
+        rows, read_traffic_table(generated), read_station_positions(real, rows, stations), seed
+    )
     content = {"dataset": generated.stem, **label, "left_out": left_out, "methods": methods}
     table = tidy_scores(methods, generated.stem, seed)
     cards = run_score_cards(table, label["n_samples"])
     if out:
         write_evaluation(out, content, table, cards)
-    typer.echo(json.dumps(content, indent=1) if as_json else "\n\n".join([*map(format_card, cards.values()), "\n".join(left_out)]))
+    typer.echo(
+        json.dumps(content, indent=1)
+        if as_json
+        else "\n\n".join([*map(format_card, cards.values()), "\n".join(left_out)])
+    )
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #bdc130b4
 def write_evaluation(
@@ -129,8 +179,7 @@ def write_evaluation(
     "Write a judgement as JSON, as rows and as pictures."
     import matplotlib.pyplot as plt
 
-    from stouter.plots import save_figure
-    from stouter.plots import plot_score_card
+    from stouter.plots import plot_score_card, save_figure
 
     write_json(out, content)
     with atomic_write(out.with_suffix(".parquet")) as part:
@@ -177,18 +226,35 @@ def parse_parameters(
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #ce1e3f4c
 def sweep(
-    study: Annotated[str, typer.Argument(help="A study: 62_overall, 631_graph_ablation, 632_graph_variants, 633_fusion_variants, 64_diffusion_steps, 65_visualization, 66_case_study, or a YAML file.")],
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study: 62_overall, 631_graph_ablation, 632_graph_variants, 633_fusion_variants, 64_diffusion_steps, 65_visualization, 66_case_study, or a YAML file."
+        ),
+    ],
     datasets: Annotated[str | None, typer.Option(help="Instead of the study's own, e.g. nanjing,milan_28.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Instead of the study's own, e.g. 0,1,2.")] = None,
     variants: Annotated[str | None, typer.Option(help="Only these, with commas between them.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/STUDY.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 2,
     simulated: SIMULATED = False,
-    p: Annotated[list[str] | None, typer.Option("-p", metavar="KEY VALUE", help="Set one field in all runs, e.g. -p train.n_updates 500.")] = None,
-    param: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a parameter of the study's notebook, e.g. --param n_seeds=1.")] = None,
+    p: Annotated[
+        list[str] | None,
+        typer.Option("-p", metavar="KEY VALUE", help="Set one field in all runs, e.g. -p train.n_updates 500."),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Set a parameter of the study's notebook, e.g. --param n_seeds=1."),
+    ] = None,
 ) -> None:
     "All runs of a study, then its table. Resumes what was broken off; a run that fails stops no other."
-    arguments = (parse_names(datasets), parse_ints("--seeds", seeds), parse_names(variants), parse_overrides(p or []), simulated)
+    arguments = (
+        parse_names(datasets),
+        parse_ints("--seeds", seeds),
+        parse_names(variants),
+        parse_overrides(p or []),
+        simulated,
+    )
     from stouter.pipeline import studies
     from stouter.pipeline import sweep as runner
 
@@ -206,9 +272,13 @@ def sweep(
         typer.echo(f"failed: {folder}: {error}", err=True)
     if source.exists() and len(failed) < len(trials):
         names = dict(zip(("datasets", "seeds", "variants", "overrides", "simulated"), arguments))
-        typer.echo(f"executed notebook: {execute(source, out / source.name, {'study': str(study), 'out': str(out), **names, **parameters})}")
+        typer.echo(
+            f"executed notebook: {execute(source, out / source.name, {'study': str(study), 'out': str(out), **names, **parameters})}"
+        )
     if failed:
-        raise InputError(f"{len(failed)} of {len(trials)} runs failed, the others are finished; mend the cause and give the same command again")
+        raise InputError(
+            f"{len(failed)} of {len(trials)} runs failed, the others are finished; mend the cause and give the same command again"
+        )
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #ec2e5402
 def status(
@@ -222,6 +292,8 @@ def status(
 
     from stouter.pipeline.sweep import run_status
 
-    table = pd.DataFrame([run_status(folder) for folder in folders], index=[str(folder.relative_to(root)) for folder in folders])
+    table = pd.DataFrame(
+        [run_status(folder) for folder in folders], index=[str(folder.relative_to(root)) for folder in folders]
+    )
     typer.echo(table.assign(of=table["of"].astype("Int64")).to_string())
     typer.echo(", ".join(f"{n} {state}" for state, n in table.state.value_counts().items()))

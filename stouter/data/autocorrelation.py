@@ -18,14 +18,17 @@ def autocorrelation(
     values = np.asarray(values, dtype="float64")
     n_hours = values.shape[-1]
     if not 1 <= max_lag < n_hours:
-        raise ValueError(f"expected a lag from 1 to {n_hours - 1}, got {max_lag}; give a longer series or a shorter lag")
+        raise ValueError(
+            f"expected a lag from 1 to {n_hours - 1}, got {max_lag}; give a longer series or a shorter lag"
+        )
     is_finite = np.isfinite(values)
     mean = np.where(is_finite, values, 0).sum(-1, keepdims=True) / np.maximum(is_finite.sum(-1, keepdims=True), 1)
     centred = np.where(is_finite, values - mean, 0)
     size = next_fast_len(n_hours + max_lag, real=True)
 
     def lagged(x: np.ndarray) -> np.ndarray:  # (..., max_lag + 1) sums of x_t x_{t + lag}
-        return irfft(np.abs(rfft(x, size)) ** 2, size)[..., :max_lag + 1]
+        return irfft(np.abs(rfft(x, size)) ** 2, size)[..., : max_lag + 1]
+
     n_pairs = lagged(is_finite.astype(float)).round()
     covariance = np.where(n_pairs > 0, lagged(centred) / np.maximum(n_pairs, 1), np.nan)
     is_varying = np.abs(centred).max(-1, keepdims=True) > 1e-9 * np.abs(mean)

@@ -12,21 +12,25 @@ import glob
 import hashlib
 import json
 import tempfile
-import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from .cdr_format import detect_format, FileReport, find_line, read_file, validate_line
-from .traffic import check_stations, check_timezone, SERVICES, Traffic
-from ..files import atomic_write, InputError
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .cdr_format import FileReport, detect_format, find_line, read_file, validate_line
+from .traffic import SERVICES, Traffic, check_stations, check_timezone
+from ..files import InputError, atomic_write
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #fc4714b8
 def find_cdr_files(
-    pattern: str | Path | Sequence[str | Path],  # a file, a folder, a glob such as "raw/*2013-11-*.txt.gz", or a list of these
+    pattern: str
+    | Path
+    | Sequence[str | Path],  # a file, a folder, a glob such as "raw/*2013-11-*.txt.gz", or a list of these
 ) -> list[Path]:  # in the order of the list, each part sorted by name
     "List files of records. Raises `InputError` for a part that names none."
     if not isinstance(pattern, str | Path):
@@ -34,10 +38,17 @@ def find_cdr_files(
     path = Path(pattern).expanduser()
     found = [path] if path.is_file() else [Path(name) for name in glob.glob(str(path), recursive=True)]
     if path.is_dir():
-        found = [file for kind in ("txt", "csv") for packed in ("", ".gz", ".zst") for file in path.glob(f"[!.]*.{kind}{packed}")]
+        found = [
+            file
+            for kind in ("txt", "csv")
+            for packed in ("", ".gz", ".zst")
+            for file in path.glob(f"[!.]*.{kind}{packed}")
+        ]
     files = sorted(file for file in found if file.is_file())
     if not files:
-        raise InputError(f"no records at {path}: expected a file, a folder with .txt or .csv files (also .gz, .zst), or a pattern that matches some")
+        raise InputError(
+            f"no records at {path}: expected a file, a folder with .txt or .csv files (also .gz, .zst), or a pattern that matches some"
+        )
     return files
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #8e3728af
@@ -52,7 +63,9 @@ def cache_name(
     try:
         state = path.stat()
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; give files of records, or a folder to `find_cdr_files`") from None
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; give files of records, or a folder to `find_cdr_files`"
+        ) from None
     key = json.dumps([CACHE_VERSION, str(path.resolve()), state.st_size, state.st_mtime_ns, timezone])
     return f"{path.name.split('.')[0][:40]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.parquet"
 
@@ -89,6 +102,7 @@ def read_cached(
 @dataclass(frozen=True)
 class IngestReport:
     "What was read from all files."
+
     files: tuple[FileReport, ...]  # in the order read
     stations: int  # with at least one record
     hours: int  # of the series, from the first local midnight to the last
@@ -97,9 +111,13 @@ class IngestReport:
 
     def to_frame(self) -> pd.DataFrame:
         "One row per file; the quarantine by fault in columns of its own."
-        table = pd.DataFrame([asdict(file) for file in self.files]).drop(columns=["quarantined", "examples", "unknown_stations"])
+        table = pd.DataFrame([asdict(file) for file in self.files]).drop(
+            columns=["quarantined", "examples", "unknown_stations"]
+        )
         faults = pd.DataFrame([file.quarantined for file in self.files], index=table.index)
-        return table.assign(lines_of_unknown_stations=[sum(file.unknown_stations.values()) for file in self.files]).join(faults.fillna(0).astype("int64"))
+        return table.assign(
+            lines_of_unknown_stations=[sum(file.unknown_stations.values()) for file in self.files]
+        ).join(faults.fillna(0).astype("int64"))
 
     def to_dict(self) -> dict:
         "Totals and files, ready for JSON."
@@ -126,8 +144,10 @@ def split_unknown_stations(
     if len(unknown) and unknown_stations == "error":
         dialect, station_id = detect_format(path)[0], int(unknown.index[0])
         number = find_line(path, dialect, station_id, lambda line: not validate_line(line, dialect))[0]
-        raise InputError(f"{path}: station {station_id} in line {number} is not among the {len(index)} stations given ({len(unknown)} such stations); "
-                         'pass the table (grid) that belongs to these records, or unknown_stations="skip" to set them aside')
+        raise InputError(
+            f"{path}: station {station_id} in line {number} is not among the {len(index)} stations given ({len(unknown)} such stations); "
+            'pass the table (grid) that belongs to these records, or unknown_stations="skip" to set them aside'
+        )
     return rows[is_known], {int(station): int(lines) for station, lines in unknown.items()}
 
 
@@ -140,12 +160,18 @@ def check_overlap(
 ) -> None:
     "Note what a file holds. Raises `InputError` naming both files if another one holds it too."
     hours = np.unique(rows.time).tolist()
-    keys = [hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()] if sharded else hours
+    keys = (
+        [hashlib.sha256(pd.util.hash_pandas_object(rows, index=False).to_numpy().tobytes()).hexdigest()]
+        if sharded
+        else hours
+    )
     for key in keys:
         if key in seen:
             day = pd.Timestamp(hours[0] if sharded else key, unit="ms", tz="UTC").tz_convert(timezone).date()
-            raise InputError(f"{path} and {seen[key]} both hold {day}; give each {'shard' if sharded else 'day'} once"
-                             + ("" if sharded else ", or sharded=True to add up files that are parts of one day"))
+            raise InputError(
+                f"{path} and {seen[key]} both hold {day}; give each {'shard' if sharded else 'day'} once"
+                + ("" if sharded else ", or sharded=True to add up files that are parts of one day")
+            )
     seen |= dict.fromkeys(keys, path)
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #33633905
@@ -154,9 +180,14 @@ def make_hour_index(
     timezone: str,  # IANA name of the city's time zone
 ) -> pd.DatetimeIndex:  # (H,) local hours of whole days
     "From the first midnight to the last. Raises `InputError` if the records are years apart."
-    first, last = (pd.Timestamp(ms, unit="ms", tz="UTC").tz_convert(timezone).normalize() for ms in (timestamps.min(), timestamps.max()))
+    first, last = (
+        pd.Timestamp(ms, unit="ms", tz="UTC").tz_convert(timezone).normalize()
+        for ms in (timestamps.min(), timestamps.max())
+    )
     if (last - first).days > 366 and len(timestamps) < 0.1 * 24 * (last - first).days:
-        raise InputError(f"the records run from {first.date()} to {last.date()} with {len(timestamps)} hours between; give files of one period")
+        raise InputError(
+            f"the records run from {first.date()} to {last.date()} with {len(timestamps)} hours between; give files of one period"
+        )
     return pd.date_range(first, last + pd.DateOffset(days=1), freq="h", inclusive="left")
 
 
@@ -180,7 +211,9 @@ def index_files(
     unknown_stations: str,  # see `split_unknown_stations`
     sharded: bool,  # see `check_overlap`
     on_file: Callable[[int, int], None] | None,  # called with (files done, files in all)
-) -> tuple[list[FileReport], np.ndarray, np.ndarray, int]:  # reports; (h,) ms UTC of all hours; ids met; files kept already
+) -> tuple[
+    list[FileReport], np.ndarray, np.ndarray, int
+]:  # reports; (h,) ms UTC of all hours; ids met; files kept already
     "Read each file once and ask both questions, holding one table at a time. Raises `InputError`."
     reports, timestamps, found_ids, seen, n_cached = [], np.array([], "int64"), np.array([], "int64"), {}, 0
     for done, path in enumerate(files, 1):
@@ -188,11 +221,17 @@ def index_files(
         rows, others = split_unknown_stations(path, table, index, unknown_stations)
         check_overlap(path, rows, seen, timezone, sharded)
         reports.append(dataclasses.replace(report, unknown_stations=others))
-        timestamps, found_ids, n_cached = np.union1d(timestamps, rows.time), np.union1d(found_ids, rows.station), n_cached + was_cached
+        timestamps, found_ids, n_cached = (
+            np.union1d(timestamps, rows.time),
+            np.union1d(found_ids, rows.station),
+            n_cached + was_cached,
+        )
         if on_file:
             on_file(done, len(files))
     if not len(found_ids):
-        raise InputError(f"none of the {len(files)} files holds a record of the {len(index)} stations given; is this the right table?")
+        raise InputError(
+            f"none of the {len(files)} files holds a record of the {len(index)} stations given; is this the right table?"
+        )
     return reports, timestamps, found_ids, n_cached
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #097133a7
@@ -209,11 +248,15 @@ def ingest_cdr(
     "Raw records to hourly traffic (section 6.1.1). Raises `InputError` naming file, line and remedy."
     files, table = [Path(file) for file in files], check_stations(stations)
     if not files or table.index.dtype != "int64" or unknown_stations not in ("error", "skip"):
-        raise InputError('expected files of records, stations with whole numbers as ids, outside "error" or "skip"; '
-                         f"got {len(files)} files, {table.index.dtype} ids, outside {unknown_stations!r}")
+        raise InputError(
+            'expected files of records, stations with whole numbers as ids, outside "error" or "skip"; '
+            f"got {len(files)} files, {table.index.dtype} ids, outside {unknown_stations!r}"
+        )
     check_timezone(timezone)
     with tempfile.TemporaryDirectory() if cache_dir is None else nullcontext(cache_dir) as folder:
-        reports, timestamps, found_ids, n_cached = index_files(files, table.index, timezone, Path(folder), unknown_stations, sharded, on_file)
+        reports, timestamps, found_ids, n_cached = index_files(
+            files, table.index, timezone, Path(folder), unknown_stations, sharded, on_file
+        )
         hours, present_ids = make_hour_index(timestamps, timezone), table.index[table.index.isin(found_ids)]
         values = np.full((len(present_ids), len(hours), len(SERVICES)), np.nan, dtype="float32")
         for path in files:

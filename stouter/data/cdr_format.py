@@ -10,21 +10,23 @@ __all__ = ['CDR_COLUMNS', 'COLUMN_ALIASES', 'TIME_FORMAT', 'BOM', 'SLOT_MS', 'HO
            'scan_lines', 'find_line', 'localize', 'FileReport', 'count_missing', 'quarantine', 'read_file']
 
 # %% ../../nbs/01_data/03_cdr_format.ipynb #9e98c30f
+import glob
 import gzip
 import re
 import zlib
-import numpy as np
-import pandas as pd
-import glob
-import duckdb
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
-from concurrent.futures import ThreadPoolExecutor
-from .traffic import check_timezone, SERVICES
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from .traffic import SERVICES, check_timezone
 from ..files import InputError
 
 # %% ../../nbs/01_data/03_cdr_format.ipynb #c73899cf
@@ -35,8 +37,15 @@ except ImportError:
 
 # %% ../../nbs/01_data/03_cdr_format.ipynb #b00f882e
 CDR_COLUMNS = ("station", "time", "country", *SERVICES)
-COLUMN_ALIASES = {"cellid": "station", "gridid": "station", "squareid": "station", "datetime": "time", "timeinterval": "time",
-            "countrycode": "country", **{service.replace("_", ""): service for service in SERVICES}}
+COLUMN_ALIASES = {
+    "cellid": "station",
+    "gridid": "station",
+    "squareid": "station",
+    "datetime": "time",
+    "timeinterval": "time",
+    "countrycode": "country",
+    **{service.replace("_", ""): service for service in SERVICES},
+}
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 BOM = b"\xef\xbb\xbf"
 
@@ -44,18 +53,21 @@ BOM = b"\xef\xbb\xbf"
 @dataclass(frozen=True)
 class CsvDialect:
     "How the lines of a file are cut; as published, unless said otherwise."
+
     columns: tuple[str, ...] = CDR_COLUMNS  # the eight names, in the file's order
     delimiter: bytes = b"\t"
     skip_rows: int = 0  # lines up to and including the header
     text_time: bool = False  # times are text by the wall clock, not milliseconds UTC
 
     def split_line(
-        self, line: bytes,  # one line of the file, with or without its line end
+        self,
+        line: bytes,  # one line of the file, with or without its line end
     ) -> list[bytes]:  # its fields; missing ones at the end are left out
         return line.removeprefix(BOM).rstrip(self.delimiter + b"\r\n").split(self.delimiter)
 
     def parse_time(
-        self, fields: list[bytes],  # as `split_line` gives them
+        self,
+        fields: list[bytes],  # as `split_line` gives them
     ) -> int:  # ms since 1970, in UTC or, if `text_time`, by the wall clock
         "Raises `ValueError` for what is no time."
         field = fields[self.columns.index("time")]
@@ -67,10 +79,21 @@ class CsvDialect:
 SLOT_MS, HOUR_MS = 600_000, 3_600_000  # ms
 TIME_RANGE_MS = tuple(int(pd.Timestamp(f"{year}-01-01").timestamp() * 1000) for year in (2000, 2100))  # ms
 MAX_VALUE = 1e18  # volume of ten minutes
-FORMAT_HINT = ("expected 4 to 8 fields with tabs between: station, time (UTC, ms, on a 10-minute grid), country code, sms in, sms out, "
-            "call in, call out, internet; or a header with these names and commas")
-LINE_ERRORS = ("", "not 4 to 8 fields", "not a number", "time out of range", "time off the 10-minute grid",
-          "negative", "not finite", "stray day", "hour skipped or repeated by the clock")
+FORMAT_HINT = (
+    "expected 4 to 8 fields with tabs between: station, time (UTC, ms, on a 10-minute grid), country code, sms in, sms out, "
+    "call in, call out, internet; or a header with these names and commas"
+)
+LINE_ERRORS = (
+    "",
+    "not 4 to 8 fields",
+    "not a number",
+    "time out of range",
+    "time off the 10-minute grid",
+    "negative",
+    "not finite",
+    "stray day",
+    "hour skipped or repeated by the clock",
+)
 
 
 def validate_line(
@@ -118,7 +141,9 @@ def reraise_decompression_errors(
         packing = "gzip" if path.suffix == ".gz" else "zstd"
         raise InputError(f"{path} is no whole {packing} file: {error}; fetch it again") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}; give files of records, or a folder to `find_cdr_files`") from None
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}; give files of records, or a folder to `find_cdr_files`"
+        ) from None
 
 
 def check_integrity(
@@ -131,7 +156,9 @@ def check_integrity(
             while block := stream.read(1 << 20):
                 unpacked += len(block)
                 if unpacked > max(MAX_COMPRESSION_RATIO * packed, 1 << 24):
-                    raise InputError(f"{path} unpacks to more than {MAX_COMPRESSION_RATIO} times its {packed} bytes: no file of records; fetch it again")
+                    raise InputError(
+                        f"{path} unpacks to more than {MAX_COMPRESSION_RATIO} times its {packed} bytes: no file of records; fetch it again"
+                    )
 
 # %% ../../nbs/01_data/03_cdr_format.ipynb #30bd9006
 SNIFF_BYTES = 1 << 20  # bytes
@@ -143,7 +170,10 @@ def sniff_header(
     "Find the header, if there is one, and what it says."
     for skip, line in enumerate(head, 1):
         for delimiter in (b"\t", b","):
-            names = [re.sub("[^a-z]", "", name.decode("utf-8", "replace").lower()) for name in CsvDialect(delimiter=delimiter).split_line(line)]
+            names = [
+                re.sub("[^a-z]", "", name.decode("utf-8", "replace").lower())
+                for name in CsvDialect(delimiter=delimiter).split_line(line)
+            ]
             columns = tuple(COLUMN_ALIASES.get(name, name) for name in names)
             if len(columns) == 8 and set(columns[:3]) == set(CDR_COLUMNS[:3]) and set(columns) == set(CDR_COLUMNS):
                 rows = [line.split(delimiter) for line in head[skip:] if line.strip()]
@@ -170,15 +200,27 @@ def detect_format(
         if lines[0].startswith(magic):
             raise InputError(f"{path} is packed; name it {path.name}{suffix}")
     dialect = sniff_header(head)
-    times = [dialect.parse_time(dialect.split_line(line)) for line in head[dialect.skip_rows:] if not validate_line(line, dialect)]
+    times = [
+        dialect.parse_time(dialect.split_line(line))
+        for line in head[dialect.skip_rows :]
+        if not validate_line(line, dialect)
+    ]
     if not times:
         raise InputError(f"{path} is no CDR file: it begins {lines[0][:60]!r}; {FORMAT_HINT}")
     return dialect, times[0]
 
 # %% ../../nbs/01_data/03_cdr_format.ipynb #5cae4cdc
 MAX_BAD_LINES = 100_000
-REJECTS_QUERY = "SELECT count(DISTINCT line), coalesce(min(line), 0), coalesce(arg_min(csv_line, line), '') FROM reject_errors"
-SQL_TYPES = {"station": "BIGINT", "time": "BIGINT", "country": "BIGINT", **dict.fromkeys(SERVICES, "DOUBLE"), "extra": "VARCHAR"}
+REJECTS_QUERY = (
+    "SELECT count(DISTINCT line), coalesce(min(line), 0), coalesce(arg_min(csv_line, line), '') FROM reject_errors"
+)
+SQL_TYPES = {
+    "station": "BIGINT",
+    "time": "BIGINT",
+    "country": "BIGINT",
+    **dict.fromkeys(SERVICES, "DOUBLE"),
+    "extra": "VARCHAR",
+}
 
 
 def scan_query(
@@ -186,7 +228,10 @@ def scan_query(
 ) -> str:  # SQL with the parameters path, compression, shift, limit
     "Group lines by station and by hour or fault (section 6.1.1)."
     values = ", ".join(SERVICES)
-    types = {name: "TIMESTAMP" if name == "time" and dialect.text_time else SQL_TYPES[name] for name in (*dialect.columns, "extra")}
+    types = {
+        name: "TIMESTAMP" if name == "time" and dialect.text_time else SQL_TYPES[name]
+        for name in (*dialect.columns, "extra")
+    }
     renamed = "* REPLACE (epoch_ms(time) AS time)" if dialect.text_time else "*"
     return f"""
     SELECT station, count(*) AS lines, {", ".join(f"sum({service}) AS {service}" for service in SERVICES)},
@@ -211,7 +256,9 @@ def scan_lines(
     path: Path,  # a file of records, .gz, .zst or plain
     dialect: CsvDialect = CsvDialect(),  # of its lines
     shift: int = 0,  # ms between the full hours of the zone and of UTC
-) -> tuple[pd.DataFrame, tuple[int, int, str]]:  # groups of lines; unparsable ones: how many, number and text of the first
+) -> tuple[
+    pd.DataFrame, tuple[int, int, str]
+]:  # groups of lines; unparsable ones: how many, number and text of the first
     "Group the lines of a file by station and hour or fault, in one pass. Raises `InputError` if it defies the parser."
     options = {"path": glob.escape(str(path.resolve())), "compression": COMPRESSION.get(path.suffix, "none")}
     try:
@@ -236,7 +283,7 @@ def find_line(
         for number, line in enumerate(file, 1):
             if name not in line or number <= dialect.skip_rows or not line.strip():
                 continue
-            if (not name or dialect.split_line(line)[column:column + 1] == [name]) and predicate(line):
+            if (not name or dialect.split_line(line)[column : column + 1] == [name]) and predicate(line):
                 return number, line[:80].decode("utf-8", "replace").strip("\r\n")
     return 0, ""
 
@@ -247,15 +294,23 @@ def localize(
 ) -> pd.DataFrame:  # the same, `time` in ms UTC
     "Translate hours on the wall to UTC; those that the clock skips or repeats become faults."
     wall_times = groups.time[groups.fault == 0].drop_duplicates()
-    local = pd.DatetimeIndex(pd.to_datetime(wall_times, unit="ms")).tz_localize(timezone, ambiguous="NaT", nonexistent="NaT")
-    moments = pd.Series(local.tz_convert("UTC").tz_localize(None).as_unit("ms").asi8, index=wall_times.to_numpy()).where(~local.isna())
+    local = pd.DatetimeIndex(pd.to_datetime(wall_times, unit="ms")).tz_localize(
+        timezone, ambiguous="NaT", nonexistent="NaT"
+    )
+    moments = pd.Series(
+        local.tz_convert("UTC").tz_localize(None).as_unit("ms").asi8, index=wall_times.to_numpy()
+    ).where(~local.isna())
     time = groups.time.map(moments)
-    return groups.assign(time=time.fillna(-1).astype("int64"), fault=groups.fault.mask((groups.fault == 0) & time.isna(), len(LINE_ERRORS) - 1))
+    return groups.assign(
+        time=time.fillna(-1).astype("int64"),
+        fault=groups.fault.mask((groups.fault == 0) & time.isna(), len(LINE_ERRORS) - 1),
+    )
 
 # %% ../../nbs/01_data/03_cdr_format.ipynb #8ea0973b
 @dataclass(frozen=True)
 class FileReport:
     "What was read from one file; good lines and quarantined lines add up to its lines."
+
     file: str  # path
     lines: int  # all but blank ones and the header
     hours: int  # with records
@@ -291,21 +346,31 @@ def quarantine(
     examples = {"not a number": (rejects[1], rejects[2][:80])} if rejects[0] else {}
     counts |= dict.fromkeys(examples, rejects[0])
     for row in bad.drop_duplicates("fault").itertuples():
-        line_error = LINE_ERRORS[row.fault] if row.fault < LINE_ERRORS.index("stray day") else ""  # what the line itself shows
-        in_hour = lambda line: line_error or row.hour == (dialect.parse_time(dialect.split_line(line)) + row.shift) // HOUR_MS
+        line_error = (
+            LINE_ERRORS[row.fault] if row.fault < LINE_ERRORS.index("stray day") else ""
+        )  # what the line itself shows
+        in_hour = lambda line: (
+            line_error or row.hour == (dialect.parse_time(dialect.split_line(line)) + row.shift) // HOUR_MS
+        )
         station = None if pd.isna(row.station) else int(row.station)
-        examples[LINE_ERRORS[row.fault]] = find_line(path, dialect, station, lambda line: validate_line(line, dialect) == line_error and in_hour(line))
+        examples[LINE_ERRORS[row.fault]] = find_line(
+            path, dialect, station, lambda line: validate_line(line, dialect) == line_error and in_hour(line)
+        )
     if sum(counts.values()) > 0.01 * total or rejects[0] >= MAX_BAD_LINES:
         first = find_line(path, dialect, None, lambda line: validate_line(line, dialect))
         number, text = min(line for line in (first, *examples.values()) if line[0])
-        raise InputError(f"{path}: {sum(counts.values())} of {total} lines cannot be used {counts}; line {number} reads {text!r}; {FORMAT_HINT}")
+        raise InputError(
+            f"{path}: {sum(counts.values())} of {total} lines cannot be used {counts}; line {number} reads {text!r}; {FORMAT_HINT}"
+        )
     return counts, examples
 
 # %% ../../nbs/01_data/03_cdr_format.ipynb #2702fe58
 def read_file(
     path: Path,  # a file of records
     timezone: str,  # IANA name of the city's time zone
-) -> tuple[FileReport, pd.DataFrame]:  # the account; one row per station and hour: time in ms UTC, lines, slots, five volumes
+) -> tuple[
+    FileReport, pd.DataFrame
+]:  # the account; one row per station and hour: time in ms UTC, lines, slots, five volumes
     "Read one file. Raises `InputError` naming file, line and remedy."
     dialect, first = detect_format(path)
     offset = pd.Timestamp(first, unit="ms", tz="UTC").tz_convert(check_timezone(timezone)).utcoffset().total_seconds()
@@ -321,7 +386,11 @@ def read_file(
     fill = groups.lines.groupby(days).transform("sum")
     groups.loc[fill < 0.01 * fill.max(), "fault"] = LINE_ERRORS.index("stray day")
     counts, examples = quarantine(path, dialect, groups.assign(shift=shift), rejects)
-    good = groups[groups.fault == 0].astype({"station": "int64"} | dict.fromkeys(SERVICES, "float32")).sort_values(["station", "time"])
+    good = (
+        groups[groups.fault == 0]
+        .astype({"station": "int64"} | dict.fromkeys(SERVICES, "float32"))
+        .sort_values(["station", "time"])
+    )
     hours = np.unique(good.time)
     ends = (pd.Timestamp(hour, unit="ms", tz="UTC").tz_convert(timezone).isoformat() for hour in hours[[0, -1]])
     lines = int(groups.lines.sum() + rejects[0])

@@ -14,16 +14,18 @@ __all__ = ['LAND_USES', 'ACTIVITY', 'POI_RATES', 'MEDIAN_LEVEL', 'LEVEL_LOG_STD'
 
 # %% ../../nbs/01_data/08_city_model.ipynb #680eb340
 import json
-import numpy as np
-import pandas as pd
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from dateutil.easter import easter
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from scipy.special import ndtri
 from scipy.stats import rankdata
-from dateutil.easter import easter
+
 from .pois import POI_CATEGORIES, TAG_CATEGORIES
 from ..files import atomic_write
 
@@ -46,22 +48,42 @@ def gaussian_random_field(
     margin = int(4 * width + 0.5) + 1
     white = rng.standard_normal((n_maps, shape[0] + 2 * margin, shape[1] + 2 * margin), dtype="float32")
     kernel = gaussian_filter1d(np.eye(1, 2 * margin + 1, margin)[0], width, truncate=4)
-    return gaussian_filter(white, (0, width, width), truncate=4)[:, margin:-margin, margin:-margin] / np.float32((kernel**2).sum())
+    return gaussian_filter(white, (0, width, width), truncate=4)[:, margin:-margin, margin:-margin] / np.float32(
+        (kernel**2).sum()
+    )
 
 # %% ../../nbs/01_data/08_city_model.ipynb #dfd0aa97
 LAND_USES = ("residential", "office", "leisure", "transport")
 ACTIVITY = {  # relative activity at 0, 3, 6, ... 21 o'clock
-    "weekday": [(1.05, .60, .58, .95, 1.05, 1.05, 1.25, 1.40), (.60, .45, .50, 1.7, 1.8, 1.8, 1.35, .75),
-                (1.0, .60, .52, .70, 1.15, 1.10, 1.45, 1.60), (.55, .30, .75, 1.7, 1.1, 1.2, 1.90, .90)],
-    "saturday": [(1.0, .65, .58, .85, 1.10, 1.10, 1.15, 1.25), (.55, .40, .40, .75, .90, .85, .80, .70),
-                 (1.3, .80, .50, .80, 1.40, 1.60, 1.80, 2.00), (.60, .35, .60, 1.0, 1.1, 1.1, 1.20, .90)],
-    "sunday": [(1.0, .65, .58, .75, 1.10, 1.10, 1.15, 1.25), (.50, .40, .35, .50, .65, .65, .65, .60),
-               (1.40, .80, .50, .80, 1.50, 1.60, 1.40, 1.30), (.60, .35, .50, .80, 1.0, 1.1, 1.30, .95)],
+    "weekday": [
+        (1.05, 0.60, 0.58, 0.95, 1.05, 1.05, 1.25, 1.40),
+        (0.60, 0.45, 0.50, 1.7, 1.8, 1.8, 1.35, 0.75),
+        (1.0, 0.60, 0.52, 0.70, 1.15, 1.10, 1.45, 1.60),
+        (0.55, 0.30, 0.75, 1.7, 1.1, 1.2, 1.90, 0.90),
+    ],
+    "saturday": [
+        (1.0, 0.65, 0.58, 0.85, 1.10, 1.10, 1.15, 1.25),
+        (0.55, 0.40, 0.40, 0.75, 0.90, 0.85, 0.80, 0.70),
+        (1.3, 0.80, 0.50, 0.80, 1.40, 1.60, 1.80, 2.00),
+        (0.60, 0.35, 0.60, 1.0, 1.1, 1.1, 1.20, 0.90),
+    ],
+    "sunday": [
+        (1.0, 0.65, 0.58, 0.75, 1.10, 1.10, 1.15, 1.25),
+        (0.50, 0.40, 0.35, 0.50, 0.65, 0.65, 0.65, 0.60),
+        (1.40, 0.80, 0.50, 0.80, 1.50, 1.60, 1.40, 1.30),
+        (0.60, 0.35, 0.50, 0.80, 1.0, 1.1, 1.30, 0.95),
+    ],
 }
-POI_RATES = pd.DataFrame([  # places of each category in a cell of one use and median traffic
-    (0.8, 0.5, 0.2, 0.2, 0.8, 1.0, 1.2, 0.4), (0.5, 0.4, 1.0, 0.3, 1.0, 2.0, 1.0, 1.5),
-    (0.2, 0.1, 0.6, 2.0, 0.8, 5.0, 4.0, 0.5), (0.1, 0.1, 0.3, 0.2, 5.0, 1.0, 1.0, 0.3),
-], index=LAND_USES, columns=POI_CATEGORIES)
+POI_RATES = pd.DataFrame(
+    [  # places of each category in a cell of one use and median traffic
+        (0.8, 0.5, 0.2, 0.2, 0.8, 1.0, 1.2, 0.4),
+        (0.5, 0.4, 1.0, 0.3, 1.0, 2.0, 1.0, 1.5),
+        (0.2, 0.1, 0.6, 2.0, 0.8, 5.0, 4.0, 0.5),
+        (0.1, 0.1, 0.3, 0.2, 5.0, 1.0, 1.0, 0.3),
+    ],
+    index=LAND_USES,
+    columns=POI_CATEGORIES,
+)
 
 
 def weekly_activity() -> np.ndarray:  # (4, 1008) per use, positive, every 10 minutes from Sunday 00:00
@@ -73,8 +95,13 @@ def weekly_activity() -> np.ndarray:  # (4, 1008) per use, positive, every 10 mi
 
 # %% ../../nbs/01_data/08_city_model.ipynb #82db02cc
 MEDIAN_LEVEL, LEVEL_LOG_STD = 31.0, 1.2  # internet activity in 10 minutes; deviation of its logarithm
-LEVEL_VARIANCE_SHARES = np.array([0.35, 0.43, 0.19, 0.03])  # of its variance: centre, wide hills, narrow hills, each cell alone
-USE_CORRELATION_LENGTH, USE_LOGITS = 1.1, (0.8, -0.05, 0.0, -0.25)  # cells, blur of the maps of `LAND_USES`; their mean score
+LEVEL_VARIANCE_SHARES = np.array(
+    [0.35, 0.43, 0.19, 0.03]
+)  # of its variance: centre, wide hills, narrow hills, each cell alone
+USE_CORRELATION_LENGTH, USE_LOGITS = (
+    1.1,
+    (0.8, -0.05, 0.0, -0.25),
+)  # cells, blur of the maps of `LAND_USES`; their mean score
 MAX_POIS = 190  # places, at most, on average
 POI_LOGITS = np.array([-5.0, 2.2, 1.8, 1.1])  # constant, level, built-up quarters, each cell alone
 
@@ -82,6 +109,7 @@ POI_LOGITS = np.array([-5.0, 2.2, 1.8, 1.1])  # constant, level, built-up quarte
 @dataclass(frozen=True)
 class CityModel:
     "What a city is: everything that does not change from day to day."
+
     shape: tuple[int, int]  # rows, columns of the block; the last row may be cut short
     land_use: np.ndarray  # (N, 4) shares of `LAND_USES`, rows sum to 1
     level: np.ndarray  # (N,) mean internet activity in 10 minutes
@@ -109,7 +137,9 @@ def draw_city(
     rows = int(np.sqrt(n_stations))
     shape = (rows, -(-n_stations // rows))
     north, east = np.indices(shape).reshape(2, -1)[:, :n_stations]
-    centre_distance = np.hypot((north + 0.5) / rows - 0.5, (east + 0.5) / shape[1] - 0.5)   # 0 in the centre, 0.7 in a corner
+    centre_distance = np.hypot(
+        (north + 0.5) / rows - 0.5, (east + 0.5) / shape[1] - 0.5
+    )  # 0 in the centre, 0.7 in a corner
     centre = np.exp(-8 * centre_distance**2)
 
     uses = gaussian_random_field(rng, 4, shape, USE_CORRELATION_LENGTH).reshape(4, -1)[:, :n_stations]
@@ -119,15 +149,25 @@ def draw_city(
     land_use = np.exp(2.2 * score)
     land_use /= land_use.sum(axis=1, keepdims=True)
     components = np.stack([*map(standardize, (centre, coarse, fine)), rng.standard_normal(n_stations)])
-    level_score = ndtri((rankdata(np.sqrt(LEVEL_VARIANCE_SHARES) @ components) - 0.5) / n_stations)     # normal scores
-    expected_pois = MAX_POIS / (1 + np.exp(-POI_LOGITS @ [np.ones(n_stations), level_score, standardize(built_up), rng.standard_normal(n_stations)]))
-    poi_counts = rng.poisson(expected_pois[:, None] * (land_use @ POI_RATES.to_numpy()) / POI_RATES.to_numpy().sum(axis=1).mean())
-    poi_counts[level_score.argmax(), POI_CATEGORIES.index("Public")] += 1                # the town hall
+    level_score = ndtri((rankdata(np.sqrt(LEVEL_VARIANCE_SHARES) @ components) - 0.5) / n_stations)  # normal scores
+    expected_pois = MAX_POIS / (
+        1
+        + np.exp(
+            -POI_LOGITS @ [np.ones(n_stations), level_score, standardize(built_up), rng.standard_normal(n_stations)]
+        )
+    )
+    poi_counts = rng.poisson(
+        expected_pois[:, None] * (land_use @ POI_RATES.to_numpy()) / POI_RATES.to_numpy().sum(axis=1).mean()
+    )
+    poi_counts[level_score.argmax(), POI_CATEGORIES.index("Public")] += 1  # the town hall
     residual_scale = np.exp(0.3 * rng.standard_normal(n_stations))
     return CityModel(shape, land_use, MEDIAN_LEVEL * np.exp(LEVEL_LOG_STD * level_score), residual_scale, poi_counts)
 
 # %% ../../nbs/01_data/08_city_model.ipynb #77f97649
-CATEGORY_TAGS = {c: [{key: value.replace("*", "yes")} for (key, value), to in TAG_CATEGORIES.items() if to == c] for c in POI_CATEGORIES}
+CATEGORY_TAGS = {
+    c: [{key: value.replace("*", "yes")} for (key, value), to in TAG_CATEGORIES.items() if to == c]
+    for c in POI_CATEGORIES
+}
 
 
 def to_lonlat(
@@ -156,14 +196,19 @@ def row_features(
 ) -> tuple[list[dict], list[dict]]:  # GeoJSON features of the cells; of the places
     "What the map shows in one row: the cells with their `cellId`, the places with OpenStreetMap tags."
     east = np.arange(cells.stop - cells.start)
-    rings = np.stack([to_lonlat(np.full(len(east), row + i), east + j) for i, j in [(0, 0), (0, 1), (1, 1), (1, 0), (0, 0)]], axis=1)
+    rings = np.stack(
+        [to_lonlat(np.full(len(east), row + i), east + j) for i, j in [(0, 0), (0, 1), (1, 1), (1, 0), (0, 0)]], axis=1
+    )
     grid = [geojson_feature("Polygon", [ring], {"cellId": k}) for k, ring in enumerate(rings.tolist(), cells.start + 1)]
     counts = model.poi_counts[cells]
     cell, category = (np.repeat(index, counts.ravel()) for index in np.indices(counts.shape).reshape(2, -1))
     inside = rng.uniform(0.02, 0.98, (2, len(cell)))
     kinds = [CATEGORY_TAGS[POI_CATEGORIES[c]] for c in category]
     tags = [kind[int(u * len(kind))] for kind, u in zip(kinds, rng.random(len(cell)))]
-    return grid, [geojson_feature("Point", coordinates, tag) for coordinates, tag in zip(to_lonlat(row + inside[0], cell + inside[1]).tolist(), tags)]
+    return grid, [
+        geojson_feature("Point", coordinates, tag)
+        for coordinates, tag in zip(to_lonlat(row + inside[0], cell + inside[1]).tolist(), tags)
+    ]
 
 # %% ../../nbs/01_data/08_city_model.ipynb #9041a9fa
 def write_geojson(
@@ -186,11 +231,26 @@ def write_geojson(
 
 # %% ../../nbs/01_data/08_city_model.ipynb #48aa3e41
 HOLIDAYS = {  # month-day: public holidays of Italy, and Milan's patron
-    "01-01": "New Year", "01-06": "Epiphany", "04-25": "Liberation", "05-01": "Labour Day", "06-02": "Republic", "08-15": "Assumption",
-    "11-01": "All Saints", "12-07": "Saint Ambrose", "12-08": "Immaculate Conception", "12-25": "Christmas", "12-26": "Saint Stephen",
+    "01-01": "New Year",
+    "01-06": "Epiphany",
+    "04-25": "Liberation",
+    "05-01": "Labour Day",
+    "06-02": "Republic",
+    "08-15": "Assumption",
+    "11-01": "All Saints",
+    "12-07": "Saint Ambrose",
+    "12-08": "Immaculate Conception",
+    "12-25": "Christmas",
+    "12-26": "Saint Stephen",
 }
-VACATIONS = [("12-23", "12-31"), ("01-01", "01-06"), ("08-08", "08-22")]  # first and last month-day of the weeks of leave
-VACATION_ACTIVITY = dict(residential=0.9, office=0.6, leisure=0.85, transport=0.75)  # share of each use's activity left in weeks of leave
+VACATIONS = [
+    ("12-23", "12-31"),
+    ("01-01", "01-06"),
+    ("08-08", "08-22"),
+]  # first and last month-day of the weeks of leave
+VACATION_ACTIVITY = dict(
+    residential=0.9, office=0.6, leisure=0.85, transport=0.75
+)  # share of each use's activity left in weeks of leave
 
 
 def is_holiday(
@@ -217,9 +277,13 @@ def effective_weekday(
     return 6 if is_vacation(day) else weekday
 
 # %% ../../nbs/01_data/08_city_model.ipynb #9ee4afe0
-AR_COEFFICIENTS = np.array([[0.70], [0.993]], dtype="float32")  # autocorrelation after one hour of the fast and of the slow residual
+AR_COEFFICIENTS = np.array(
+    [[0.70], [0.993]], dtype="float32"
+)  # autocorrelation after one hour of the fast and of the slow residual
 RESIDUAL_STD = np.array([0.12, 0.11], dtype="float32")  # standard deviation of each, in logarithms
-VARIANCE_SHARES = np.array([0.13, 0.77, 0.10], dtype="float32")  # of an innovation's variance: the city, a smooth map, each cell
+VARIANCE_SHARES = np.array(
+    [0.13, 0.77, 0.10], dtype="float32"
+)  # of an innovation's variance: the city, a smooth map, each cell
 CORRELATION_LENGTH = 0.66  # cells, width of that map
 
 
@@ -230,7 +294,11 @@ def innovation(
     "What is new in an hour, for the fast and for the slow residual."
     smooth = gaussian_random_field(rng, 2, shape, CORRELATION_LENGTH).reshape(2, -1)
     city, independent = rng.standard_normal((2, 1), dtype="float32"), rng.standard_normal(smooth.shape, dtype="float32")
-    return np.sqrt(VARIANCE_SHARES[0]) * city + np.sqrt(VARIANCE_SHARES[1]) * smooth + np.sqrt(VARIANCE_SHARES[2]) * independent
+    return (
+        np.sqrt(VARIANCE_SHARES[0]) * city
+        + np.sqrt(VARIANCE_SHARES[1]) * smooth
+        + np.sqrt(VARIANCE_SHARES[2]) * independent
+    )
 
 
 def draw_residuals(
@@ -279,9 +347,20 @@ def event_factor(
 
 # %% ../../nbs/01_data/08_city_model.ipynb #cdb4190d
 SERVICE_TABLE = pd.DataFrame(
-    [(0.075, 3.2, 0.45, 1.3), (0.042, 3.2, 0.45, 1.3), (0.052, 4.2, 0.40, 1.3), (0.058, 4.2, 0.40, 1.3), (1.0, 1.0, 0.13, 1.0)],
+    [
+        (0.075, 3.2, 0.45, 1.3),
+        (0.042, 3.2, 0.45, 1.3),
+        (0.052, 4.2, 0.40, 1.3),
+        (0.058, 4.2, 0.40, 1.3),
+        (1.0, 1.0, 0.13, 1.0),
+    ],
     index=["sms_in", "sms_out", "call_in", "call_out", "internet"],
-    columns=["level_fraction", "exponent", "noise_std", "residual_gain"],  # of internet's level; power of the rhythm; deviation of a slot; factor on residuals
+    columns=[
+        "level_fraction",
+        "exponent",
+        "noise_std",
+        "residual_gain",
+    ],  # of internet's level; power of the rhythm; deviation of a slot; factor on residuals
     dtype="float32",
 )
 
@@ -291,10 +370,12 @@ def service_levels(
     rng: np.random.Generator,  # each station's own taste for each service
 ) -> np.ndarray:  # (N, 5) float32 factor on the sharpened rhythm that makes its weekly mean level * share * taste
     "How much of each service a station carries."
-    station_factor = np.exp(0.25 * rng.standard_normal((len(model.level), 5)) * (SERVICE_TABLE.level_fraction.to_numpy() < 1))
+    station_factor = np.exp(
+        0.25 * rng.standard_normal((len(model.level), 5)) * (SERVICE_TABLE.level_fraction.to_numpy() < 1)
+    )
     mean, week = np.empty((len(model.level), 5)), weekly_activity()
     for _, cells in model.rows():
-        rhythm = model.land_use[cells] @ week                                      # (n, 1008)
+        rhythm = model.land_use[cells] @ week  # (n, 1008)
         for exponent in SERVICE_TABLE.exponent.unique():
             mean[cells, SERVICE_TABLE.exponent == exponent] = (rhythm**exponent).mean(axis=1)[:, None]
     return (model.level[:, None] * SERVICE_TABLE.level_fraction.to_numpy() * station_factor / mean).astype("float32")
@@ -303,6 +384,7 @@ def service_levels(
 @dataclass(frozen=True)
 class SimulatedDay:
     "What a city does on one local day, M slots of 10 minutes long."
+
     epoch: np.ndarray  # (M,) start of each slot, ms UTC
     clock: np.ndarray  # (M,) slot of the wall clock, 0..143
     activity: np.ndarray  # (4, M) of each use
@@ -326,7 +408,11 @@ def draw_day(
     return SimulatedDay(slots.as_unit("ms").asi8, clock, activity, residual, draw_events(model, rng)), state
 
 # %% ../../nbs/01_data/08_city_model.ipynb #e951a712
-CALL_ACTIVITY, LOSS_RATE, OUTAGE_RATE = 0.018, 5e-4, 1 / 500  # activity of one call; share of lost records; outages per station-day
+CALL_ACTIVITY, LOSS_RATE, OUTAGE_RATE = (
+    0.018,
+    5e-4,
+    1 / 500,
+)  # activity of one call; share of lost records; outages per station-day
 
 
 def draw_row(
@@ -339,8 +425,12 @@ def draw_row(
 ) -> np.ndarray:  # (n, M, 5) float32 activity, NaN = no record
     "One day of one row: noise of each slot, gaps where less than an event is expected, lost records, outages."
     rhythm = np.log(model.land_use[cells] @ day.activity)
-    residual = np.repeat(day.residual[:, cells].T, 6, axis=1) + np.log(event_factor(day.events, row, len(rhythm), day.clock))
-    exponent, noise_std, residual_gain = (SERVICE_TABLE[column].to_numpy() for column in ("exponent", "noise_std", "residual_gain"))
+    residual = np.repeat(day.residual[:, cells].T, 6, axis=1) + np.log(
+        event_factor(day.events, row, len(rhythm), day.clock)
+    )
+    exponent, noise_std, residual_gain = (
+        SERVICE_TABLE[column].to_numpy() for column in ("exponent", "noise_std", "residual_gain")
+    )
     values = rng.standard_normal((*rhythm.shape, 5), dtype="float32")
     values *= noise_std
     values += exponent * rhythm.astype("float32")[..., None] + residual_gain * residual[..., None] - noise_std**2 / 2
@@ -349,5 +439,5 @@ def draw_row(
     values[rng.random(values.shape, dtype="float32") >= presence] = np.nan
     for station in np.flatnonzero(rng.random(len(values)) < OUTAGE_RATE):
         begin = rng.integers(values.shape[1])
-        values[station, begin:begin + int(np.exp(rng.normal(2.5, 1.2))) + 1] = np.nan
+        values[station, begin : begin + int(np.exp(rng.normal(2.5, 1.2))) + 1] = np.nan
     return values

@@ -8,7 +8,8 @@ __all__ = ['TABLE_1', 'filter_by_coverage', 'interpolate_gaps', 'table_1']
 # %% ../../nbs/01_data/02_coverage.ipynb #61c3930e
 import numpy as np
 import pandas as pd
-from .traffic import coverage, DIMS, DIRECTIONS, merge_directions, Traffic
+
+from .traffic import DIMS, DIRECTIONS, Traffic, coverage, merge_directions
 from ..files import InputError
 
 # %% ../../nbs/01_data/02_coverage.ipynb #9619e76e
@@ -20,7 +21,9 @@ def filter_by_coverage(
     "Leave out stations with too many gaps. Raises `InputError` if none is left."
     fraction = coverage(traffic, service)
     if not (fraction >= min_coverage).any():
-        raise InputError(f"coverage: no station has {service} in {min_coverage:.0%} of its hours (best: {fraction.max():.1%}); lower the threshold")
+        raise InputError(
+            f"coverage: no station has {service} in {min_coverage:.0%} of its hours (best: {fraction.max():.1%}); lower the threshold"
+        )
     return traffic.select(stations=fraction.index[fraction >= min_coverage], services=[service])
 
 # %% ../../nbs/01_data/02_coverage.ipynb #1c153df5
@@ -59,8 +62,13 @@ def table_1(
         raise ValueError(f"unknown city {city!r}; choose one of {list(TABLE_1)}, or None for no column of the paper")
     if any(kind not in traffic.services and set(pair) <= set(traffic.services) for kind, pair in DIRECTIONS.items()):
         traffic = merge_directions(traffic)
-    order = sorted(traffic.services, key=lambda service: list(TABLE_1.index).index(service) if service in TABLE_1.index else len(TABLE_1))
+    order = sorted(
+        traffic.services,
+        key=lambda service: list(TABLE_1.index).index(service) if service in TABLE_1.index else len(TABLE_1),
+    )
     fractions = pd.DataFrame({service: coverage(traffic, service) for service in order})
-    table = pd.DataFrame({"any data": (fractions > 0).sum(), f"in {min_coverage:.0%} of hours": (fractions >= min_coverage).sum()})
+    table = pd.DataFrame(
+        {"any data": (fractions > 0).sum(), f"in {min_coverage:.0%} of hours": (fractions >= min_coverage).sum()}
+    )
     table = table.rename_axis("service")
     return table if city is None else table.join(TABLE_1[city].rename("paper"))

@@ -7,17 +7,20 @@ __all__ = ['PeriodArray', 'period_index', 'split_into_periods', 'split_last', 't
            'TrafficDataset', 'make_dataset']
 
 # %% ../../nbs/01_data/10_dataset.ipynb #1f6e546b
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pandas as pd
 import torch
-from dataclasses import dataclass, replace
 from torch import Tensor
-from .traffic import hour_of_week, Traffic
+
+from .traffic import Traffic, hour_of_week
 
 # %% ../../nbs/01_data/10_dataset.ipynb #605db2c6
 @dataclass(frozen=True)
 class PeriodArray:
     "Traffic of one service, cut into periods of equal length."
+
     values: np.ndarray  # (N, P, L) float32, physical units, NaN = missing
     station: pd.Index  # (N,) station ids
     hours: pd.DatetimeIndex  # (P * L,) start of every hour, with zone
@@ -50,7 +53,9 @@ def split_into_periods(
     "Cut the series of every station into whole periods. Raises `ValueError` if there is none."
     index = period_index(traffic.hours, length)
     hours = traffic.hours[index.ravel()]
-    return PeriodArray(traffic.values(service)[:, index], traffic.stations.index, hours, hour_of_week(hours).reshape(index.shape))
+    return PeriodArray(
+        traffic.values(service)[:, index], traffic.stations.index, hours, hour_of_week(hours).reshape(index.shape)
+    )
 
 # %% ../../nbs/01_data/10_dataset.ipynb #10047450
 def split_last(
@@ -70,12 +75,15 @@ def take_periods(
 ) -> PeriodArray:  # the same stations, fewer periods
     "Some of the periods, in order."
     positions = np.arange(len(periods.hours)).reshape(periods.hour_of_week.shape)[which]
-    return PeriodArray(periods.values[:, which], periods.station, periods.hours[positions.ravel()], periods.hour_of_week[which])
+    return PeriodArray(
+        periods.values[:, which], periods.station, periods.hours[positions.ravel()], periods.hour_of_week[which]
+    )
 
 # %% ../../nbs/01_data/10_dataset.ipynb #e155bd38
 @dataclass(frozen=True)
 class StationScaler:
     "Per-station minimum and range; scaled = (values - min_) / range_."
+
     min_: np.ndarray  # (N,) float32, smallest training volume
     range_: np.ndarray  # (N,) float32, largest minus smallest, 1 where a station is constant
 
@@ -99,6 +107,7 @@ class StationScaler:
 @dataclass(frozen=True)
 class Condition:
     "Where and when: indices into the two embedding tables."
+
     station: Tensor  # (B,) long, row of `station_table`
     hour_of_week: Tensor  # (B, L) long, row of `hour_table`
     station_table: Tensor  # (N, d_s) base station embeddings, F_s
@@ -134,6 +143,7 @@ class Condition:
 @dataclass(frozen=True)
 class TrafficDataset:
     "Scaled periods and their conditions, station-major: row i is station i // P, period i % P."
+
     x: Tensor  # (B, L) float32, scaled per station; NaN = missing
     condition: Condition  # of the same B samples
 

@@ -9,36 +9,40 @@ __all__ = ['HARVARD', 'COLLECTIONS', 'NETWORK_ERRORS', 'ODBL', 'RemoteFile', 'Co
            'fetch_file', 'gather', 'download']
 
 # %% ../../nbs/01_data/07_download.ipynb #f2a094c2
+import hashlib
 import http.client
 import json
+import os
 import re
+import shutil
 import ssl
 import threading
 import urllib.error
 import urllib.request
-import shutil
-import hashlib
-import os
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import quote
-from collections.abc import Callable
-from concurrent.futures import as_completed, CancelledError, Future, ThreadPoolExecutor
-from ..files import atomic_write, file_digest, InputError
+
+from ..files import InputError, atomic_write, file_digest
 
 # %% ../../nbs/01_data/07_download.ipynb #ec7ce239
 HARVARD = "https://dataverse.harvard.edu"
 COLLECTIONS = {
-    "milan": "doi:10.7910/DVN/EGZHFV", "trentino": "doi:10.7910/DVN/QLCABU",
-    "milan-grid": "doi:10.7910/DVN/QJWLFU", "trentino-grid": "doi:10.7910/DVN/FZRVSX",
+    "milan": "doi:10.7910/DVN/EGZHFV",
+    "trentino": "doi:10.7910/DVN/QLCABU",
+    "milan-grid": "doi:10.7910/DVN/QJWLFU",
+    "trentino-grid": "doi:10.7910/DVN/FZRVSX",
 }
 
 
 @dataclass(frozen=True)
 class RemoteFile:
     "One file of a collection, as its publisher describes it."
+
     name: str
     id: int
     size: int  # bytes
@@ -49,6 +53,7 @@ class RemoteFile:
 @dataclass(frozen=True)
 class Collection:
     "A published collection: what it is called, under which terms it may be used, and its files."
+
     doi: str
     title: str
     terms: str
@@ -67,7 +72,13 @@ def parse_file(
         raise ValueError(f"file name {name!r}")
     if not re.fullmatch("[0-9a-f]{32}", metadata["md5"]):
         raise ValueError(f"MD5 of {name}: {metadata['md5']!r}")
-    return RemoteFile(name, int(metadata["id"]), int(metadata["originalFileSize"] if original else metadata["filesize"]), metadata["md5"], original)
+    return RemoteFile(
+        name,
+        int(metadata["id"]),
+        int(metadata["originalFileSize"] if original else metadata["filesize"]),
+        metadata["md5"],
+        original,
+    )
 
 
 def parse_collection(
@@ -81,9 +92,13 @@ def parse_collection(
         fields = {field["typeName"]: field["value"] for field in version["metadataBlocks"]["citation"]["fields"]}
         named = version.get("license")
         terms = " ".join([named["name"] if isinstance(named, dict) else "", version.get("termsOfUse") or ""]).strip()
-        return Collection(doi, str(fields["title"]), terms or "none stated", tuple(map(parse_file, version["files"])), text)
+        return Collection(
+            doi, str(fields["title"]), terms or "none stated", tuple(map(parse_file, version["files"])), text
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: expected a Dataverse's description of {doi}, got something else ({error!r}); check the base address") from None
+        raise InputError(
+            f"{where}: expected a Dataverse's description of {doi}, got something else ({error!r}); check the base address"
+        ) from None
 
 # %% ../../nbs/01_data/07_download.ipynb #f9e7a7f8
 NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError)
@@ -92,6 +107,7 @@ NETWORK_ERRORS = (urllib.error.URLError, http.client.HTTPException, ConnectionEr
 @dataclass(frozen=True)
 class RetryPolicy:
     "How long to insist."
+
     tries: int = 6  # failures in a row, without a byte between them
     backoff: float = 1.0  # seconds after the first failure, doubled after each
     max_backoff: float = 300.0  # seconds that a server may ask us to wait
@@ -106,7 +122,9 @@ def retry_after(
     if header.isdigit():
         return float(header)
     try:
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(timezone.utc)).total_seconds()) if header else None
+        return (
+            max(0.0, (parsedate_to_datetime(header) - datetime.now(timezone.utc)).total_seconds()) if header else None
+        )
     except (ValueError, TypeError):
         return None
 
@@ -119,14 +137,22 @@ def backoff_delay(
 ) -> float:  # seconds until the next try
     "How long to wait after a failure. Raises `InputError` where another try is no use."
     code = getattr(error, "code", None)
-    reason = f"the server answered {code} {error.reason}" if code else str(getattr(error, "reason", "") or error) or type(error).__name__
+    reason = (
+        f"the server answered {code} {error.reason}"
+        if code
+        else str(getattr(error, "reason", "") or error) or type(error).__name__
+    )
     if code and code < 500 and code not in (408, 416, 425, 429):
-        raise InputError(f"{where}: {reason}; check the name and the base address, or whether the file is open to everybody")
+        raise InputError(
+            f"{where}: {reason}; check the name and the base address, or whether the file is open to everybody"
+        )
     if failures >= retry.tries:
         raise InputError(f"{where}: {reason}, {failures} times in a row; what has arrived is kept, start again later")
     delay = retry_after(error)
     if delay and delay > retry.max_backoff:
-        raise InputError(f"{where}: {reason} and asks to come back in {delay:.0f} s; what has arrived is kept, start again then")
+        raise InputError(
+            f"{where}: {reason} and asks to come back in {delay:.0f} s; what has arrived is kept, start again then"
+        )
     return retry.backoff * 2 ** (failures - 1) if delay is None else delay
 
 # %% ../../nbs/01_data/07_download.ipynb #41e8df37
@@ -147,7 +173,9 @@ def read_collection(
 ) -> Collection:  # what it says
     "Ask a Dataverse for the description of a collection. Raises `InputError` when it has none or cannot be reached."
     if not base.startswith(("http://", "https://")):
-        raise InputError(f"{base}: expected an address that begins with https:// or http://; the publisher's is {HARVARD}")
+        raise InputError(
+            f"{base}: expected an address that begins with https:// or http://; the publisher's is {HARVARD}"
+        )
     url, failures = f"{base}/api/datasets/export?exporter=dataverse_json&persistentId={quote(doi)}", 0
     while True:
         try:
@@ -173,20 +201,28 @@ def choose_days(
         raise InputError(f"days {days!r}: expected YYYY-MM-DD or YYYY-MM-DD:YYYY-MM-DD") from None
     wanted = [f"{first + timedelta(n):%Y-%m-%d}" for n in range((last - first).days + 1)]
     if not wanted or (absent := [day for day in wanted if day not in dated]):
-        available = f"the files hold {min(dated)} to {max(dated)}" if dated else "the files of this collection have no days"
-        raise InputError(f"days {days!r}: {f'no file for {absent[0]}' if wanted else 'the last lies before the first'}; {available}")
+        available = (
+            f"the files hold {min(dated)} to {max(dated)}" if dated else "the files of this collection have no days"
+        )
+        raise InputError(
+            f"days {days!r}: {f'no file for {absent[0]}' if wanted else 'the last lies before the first'}; {available}"
+        )
     return tuple(dated[day] for day in wanted)
 
 # %% ../../nbs/01_data/07_download.ipynb #091145fa
-ODBL = ("Open Database Licence (ODbL 1.0): you may use, share and change the data; name its source wherever you use it, "
-        "and publish a database that you build from it under the same licence")
+ODBL = (
+    "Open Database Licence (ODbL 1.0): you may use, share and change the data; name its source wherever you use it, "
+    "and publish a database that you build from it under the same licence"
+)
 
 
 def format_bytes(
     n_bytes: int,  # >= 0
 ) -> str:  # "20.8 GB"
     "A size as people say it."
-    scale, unit = next((s, u) for s, u in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes")) if n_bytes >= s or s == 1)
+    scale, unit = next(
+        (s, u) for s, u in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "bytes")) if n_bytes >= s or s == 1
+    )
     return f"{n_bytes / scale:.1f} {unit}" if scale > 1 else f"{n_bytes} bytes"
 
 
@@ -200,6 +236,7 @@ def description_name(
 @dataclass(frozen=True)
 class DownloadPlan:
     "What a download would do."
+
     collection: Collection
     folder: Path
     files: tuple[RemoteFile, ...]
@@ -214,13 +251,15 @@ class DownloadPlan:
     def summary(self) -> str:
         "Title, sizes and licence, for the person who is about to start it."
         total, terms = sum(file.size for file in self.files), self.collection.terms
-        return "\n".join([
-            f"{self.collection.title} ({self.collection.doi})",
-            f"{len(self.files)} files, {format_bytes(total)}, of which {format_bytes(total - self.missing)} are there; "
-            f"{format_bytes(self.missing)} to fetch into {self.folder}, {format_bytes(self.free)} free",
-            f"Licence: {ODBL if 'ODbL' in terms else terms}.",
-            f"The publisher's own words: termsOfUse in {self.folder / description_name(self.collection)}",
-        ])
+        return "\n".join(
+            [
+                f"{self.collection.title} ({self.collection.doi})",
+                f"{len(self.files)} files, {format_bytes(total)}, of which {format_bytes(total - self.missing)} are there; "
+                f"{format_bytes(self.missing)} to fetch into {self.folder}, {format_bytes(self.free)} free",
+                f"Licence: {ODBL if 'ODbL' in terms else terms}.",
+                f"The publisher's own words: termsOfUse in {self.folder / description_name(self.collection)}",
+            ]
+        )
 
 # %% ../../nbs/01_data/07_download.ipynb #dcd61f46
 def plan_download(
@@ -230,11 +269,18 @@ def plan_download(
 ) -> DownloadPlan:  # what `download` would do
     "Look before leaping. Raises `InputError` for days that are not there and for a disk that is too small."
     folder, files = Path(folder), choose_days(collection.files, days)
-    present = {file.name: max((p.stat().st_size for p in (folder / file.name, folder / f"{file.name}.part") if p.exists()), default=0) for file in files}
+    present = {
+        file.name: max(
+            (p.stat().st_size for p in (folder / file.name, folder / f"{file.name}.part") if p.exists()), default=0
+        )
+        for file in files
+    }
     disk = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.is_dir())
     plan = DownloadPlan(collection, folder, files, present, shutil.disk_usage(disk).free)
     if plan.missing > plan.free:
-        raise InputError(f"{folder}: {format_bytes(plan.missing)} to fetch, {format_bytes(plan.free)} free; choose fewer days, or a folder on a larger disk")
+        raise InputError(
+            f"{folder}: {format_bytes(plan.missing)} to fetch, {format_bytes(plan.free)} free; choose fewer days, or a folder on a larger disk"
+        )
     return plan
 
 # %% ../../nbs/01_data/07_download.ipynb #481a0207
@@ -255,7 +301,9 @@ def write_all(
         while chunk:
             chunk = chunk[sink.write(chunk) :]
     except OSError as error:
-        raise InputError(f"{sink.name}: cannot write ({error.strerror}); what has arrived is kept, make room and start again") from None
+        raise InputError(
+            f"{sink.name}: cannot write ({error.strerror}); what has arrived is kept, make room and start again"
+        ) from None
 
 # %% ../../nbs/01_data/07_download.ipynb #98e5e801
 def download_part(
@@ -280,7 +328,9 @@ def download_part(
             return digest.hexdigest()
         with http_get(url, n_received, timeout) as response:
             if (n_known := n_received - range_start(response)) < 0:
-                raise http.client.HTTPException(f"asked for byte {n_received} and those after it, got byte {n_received - n_known}")
+                raise http.client.HTTPException(
+                    f"asked for byte {n_received} and those after it, got byte {n_received - n_known}"
+                )
             while n_received < size and (chunk := response.read1(1 << 18)):
                 fresh, n_known = chunk[n_known : n_known + size - n_received], max(0, n_known - len(chunk))
                 write_all(sink, fresh)
@@ -304,7 +354,9 @@ def fetch_file(
     path, part = folder / file.name, folder / f"{file.name}.part"
     if path.exists():
         if path.stat().st_size != file.size or file_digest(path, "md5") != file.md5:
-            raise InputError(f"{path}: there is such a file, and it is not the publisher's (MD5 {file.md5}); move it away and start again")
+            raise InputError(
+                f"{path}: there is such a file, and it is not the publisher's (MD5 {file.md5}); move it away and start again"
+            )
         on_size(file.size)
         return path
     url = f"{base}/api/access/datafile/{file.id}" + ("?format=original" if file.original else "")
@@ -318,14 +370,16 @@ def fetch_file(
             part.unlink()
             n_corrupt += 1
         except NETWORK_ERRORS as error:
-            if getattr(error, "code", None) == 416:         # the server knows a shorter file than our part
+            if getattr(error, "code", None) == 416:  # the server knows a shorter file than our part
                 part.unlink(missing_ok=True)
             failures = 1 if part.exists() and part.stat().st_size > before else failures + 1
             wait(backoff_delay(error, failures, retry, file.name))
         finally:
             if part.exists() and part.stat().st_size == 0:
                 part.unlink()
-    raise InputError(f"{file.name}: arrived twice with a wrong MD5 (expected {file.md5}); the server's copy differs from its description, tell the publisher")
+    raise InputError(
+        f"{file.name}: arrived twice with a wrong MD5 (expected {file.md5}); the server's copy differs from its description, tell the publisher"
+    )
 
 # %% ../../nbs/01_data/07_download.ipynb #bfd3c6b1
 def gather(
@@ -369,6 +423,7 @@ def download(
             if on_progress:
                 with lock:
                     on_progress(file.name, n_received)
+
         wait(0)
         return fetch_file(file, plan.folder, base, retry, on_size, wait)
 
@@ -376,5 +431,7 @@ def download(
         failed = gather({pool.submit(fetch, file): file for file in plan.files}, stop)
     if failed:
         note = "; no more were tried" if len(failed) >= 3 else ""
-        raise InputError(f"{len(failed)} of {len(plan.files)} files could not be fetched{note}. The first: {next(iter(failed.values()))}")
+        raise InputError(
+            f"{len(failed)} of {len(plan.files)} files could not be fetched{note}. The first: {next(iter(failed.values()))}"
+        )
     return [plan.folder / file.name for file in plan.files]

@@ -7,9 +7,11 @@ __all__ = ['read_patches']
 
 # %% ../../nbs/01_data/13_patches.ipynb #9da8c6e6
 import datetime
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-from pathlib import Path
+
 from .traffic import Traffic
 from ..files import InputError
 
@@ -28,23 +30,32 @@ def read_patches(
         with np.load(path, allow_pickle=False) as archive:
             values, poi = np.stack([archive["traffic"], archive["users"]], axis=-1), archive["poi"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: expected an .npz with arrays traffic, users and poi ({error}); is this the right file?") from None
+        raise InputError(
+            f"{path}: expected an .npz with arrays traffic, users and poi ({error}); is this the right file?"
+        ) from None
     if values.ndim != 5 or poi.ndim != 4 or values.shape[:3] != (poi.shape[0], *poi.shape[2:]):
-        raise InputError(f"{path}: traffic has shape {values.shape[:-1]}, poi {poi.shape}; expected the same patches, rows and columns")
+        raise InputError(
+            f"{path}: traffic has shape {values.shape[:-1]}, poi {poi.shape}; expected the same patches, rows and columns"
+        )
     patches, rows, columns = values.shape[:3]
     if unknown := sorted(set(patch_ids or ()) - set(range(patches))):
         raise InputError(f"{path}: field patch_ids asks for patches {unknown}; the file has patches 0 to {patches - 1}")
     patch, row, column = (axis.ravel() for axis in np.indices((patches, rows, columns)))
     patches_per_row = int(np.ceil(patches**0.5))
     patch_spacing_m = 20_000 + max(rows, columns) * spacing_m  # metres from patch to patch
-    stations = pd.DataFrame({
-        "lon": (patch % patches_per_row * patch_spacing_m + column * spacing_m) / 111_195,  # metres of one degree at (0, 0)
-        "lat": (patch // patches_per_row * patch_spacing_m + row * spacing_m) / 111_195,
-        **{f"kind_{kind:02}": poi[:, kind].ravel() for kind in range(poi.shape[1])},
-    }).rename_axis("station")
+    stations = pd.DataFrame(
+        {
+            "lon": (patch % patches_per_row * patch_spacing_m + column * spacing_m)
+            / 111_195,  # metres of one degree at (0, 0)
+            "lat": (patch // patches_per_row * patch_spacing_m + row * spacing_m) / 111_195,
+            **{f"kind_{kind:02}": poi[:, kind].ravel() for kind in range(poi.shape[1])},
+        }
+    ).rename_axis("station")
     values = values.reshape(len(stations), -1, 2)[:, :n_hours].astype("float32")
     hours = pd.date_range(first_hour, periods=values.shape[1], freq="h", tz=timezone)
     is_selected = np.isin(patch, range(patches) if patch_ids is None else patch_ids)
     is_active = is_selected & values[..., 0].any(axis=1)
     values[:, np.isin(hours.hour, missing_hours)] = np.nan
-    return Traffic.from_array(values[is_active], stations[is_active], hours, ("traffic", "users"), timezone, "unknown", "Shandong"), stations[is_selected]
+    return Traffic.from_array(
+        values[is_active], stations[is_active], hours, ("traffic", "users"), timezone, "unknown", "Shandong"
+    ), stations[is_selected]

@@ -9,16 +9,26 @@ __all__ = ['POI_CATEGORIES', 'TAG_LINES', 'TAG_CATEGORIES', 'FCLASS_LINES', 'FCL
            'choose_assignment', 'count_pois', 'read_counts']
 
 # %% ../../nbs/01_data/06_pois.ipynb #5df14e39
-import pandas as pd
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
 import osmium
+import pandas as pd
 import shapefile
 import shapely
-import logging
-import numpy as np
-from pathlib import Path
-from collections.abc import Iterator
 from osmium.filter import KeyFilter
-from .stations import ASSIGNMENTS, ID_COLUMNS, parse_geometry, read_dataframe, read_features, read_positions, row_location
+
+from stouter.data.stations import (
+    ASSIGNMENTS,
+    ID_COLUMNS,
+    parse_geometry,
+    read_dataframe,
+    read_features,
+    read_positions,
+    row_location,
+)
 from ..files import InputError
 
 # %% ../../nbs/01_data/06_pois.ipynb #bb4cb7cb
@@ -117,10 +127,14 @@ def read_categories(
         raise FileNotFoundError(f"{path}: no such file; write a CSV with the columns key, value, category")
     try:
         lines = pd.read_csv(path, encoding="utf-8-sig", dtype=str, keep_default_na=False).rename(columns=str.strip)
-    except ValueError as error:     # pandas' parser and decoding errors
-        raise InputError(f"{path}: expected comma-separated UTF-8 text, got something else ({error}); export it again") from None
+    except ValueError as error:  # pandas' parser and decoding errors
+        raise InputError(
+            f"{path}: expected comma-separated UTF-8 text, got something else ({error}); export it again"
+        ) from None
     if missing := [name for name in ("key", "value", "category") if name not in lines]:
-        raise InputError(f"{path}, line 1: expected the columns key, value, category, got {', '.join(lines)}; add {', '.join(missing)}")
+        raise InputError(
+            f"{path}, line 1: expected the columns key, value, category, got {', '.join(lines)}; add {', '.join(missing)}"
+        )
     table = {}
     for number, (key, value, category) in enumerate(lines[["key", "value", "category"]].itertuples(index=False), 2):
         where, pair = f"{path}, line {number}", (key.strip(), value.strip())
@@ -130,7 +144,9 @@ def read_categories(
             raise InputError(f"{where}: {pair[0]}={pair[1]} stands in an earlier line too, as {table[pair]}; drop one")
         table[pair] = resolve_category({"category": category}, {}, where)
     if not table:
-        raise InputError(f"{path}: expected at least one line below the header, got none; see CATEGORIES for an example")
+        raise InputError(
+            f"{path}: expected at least one line below the header, got none; see CATEGORIES for an example"
+        )
     return table
 
 # %% ../../nbs/01_data/06_pois.ipynb #bf2baa53
@@ -146,7 +162,13 @@ def centroid(
         return shapely.from_wkb(osmium.geom.WKBFactory().create_multipolygon(feature)).centroid
     outline = [(location.lon, location.lat) for location in locations if location.valid()]
     closed = len(outline) > 3 and outline[0] == outline[-1]
-    shape = shapely.Polygon(outline) if closed else shapely.LineString(outline) if len(outline) > 1 else shapely.MultiPoint(outline)
+    shape = (
+        shapely.Polygon(outline)
+        if closed
+        else shapely.LineString(outline)
+        if len(outline) > 1
+        else shapely.MultiPoint(outline)
+    )
     return None if shape.is_empty else shape.centroid
 
 
@@ -160,14 +182,16 @@ def read_pbf_pois(
         for feature in osmium.FileProcessor(str(path)).with_areas(wanted).with_filter(wanted):
             kind = {"n": "node", "w": "way", "a": "relation"}.get(feature.type_str())
             if kind is None or (kind == "relation" and feature.from_way()):
-                continue            # a relation that is no area; a way that we had as a way
+                continue  # a relation that is no area; a way that we had as a way
             where = f"{kind} {feature.orig_id() if kind == 'relation' else feature.id}"
             category = categorise(dict(feature.tags), table)
             centre = centroid(feature) if category else None
             if centre is not None:
                 yield where, centre.x, centre.y, category
-    except RuntimeError as error:       # what the parser raises for broken files, and for geometries it cannot build
-        raise InputError(f"{path}: expected a whole OpenStreetMap file, got one that cannot be read to its end ({error}); fetch it again") from None
+    except RuntimeError as error:  # what the parser raises for broken files, and for geometries it cannot build
+        raise InputError(
+            f"{path}: expected a whole OpenStreetMap file, got one that cannot be read to its end ({error}); fetch it again"
+        ) from None
 
 # %% ../../nbs/01_data/06_pois.ipynb #b3904b24
 def open_shapefile(
@@ -177,14 +201,20 @@ def open_shapefile(
     path = Path(path)
     parts = {part.suffix.lower(): part for part in path.parent.iterdir() if part.stem == path.stem}
     if ".dbf" not in parts:
-        raise InputError(f"{path}: expected {path.stem}.dbf beside it, which holds the classes; copy all parts of the shapefile")
-    if ".prj" in parts and not (text := parts[".prj"].read_text(errors="replace").strip()).startswith(("GEOGCS", "GEOGCRS")):
+        raise InputError(
+            f"{path}: expected {path.stem}.dbf beside it, which holds the classes; copy all parts of the shapefile"
+        )
+    if ".prj" in parts and not (text := parts[".prj"].read_text(errors="replace").strip()).startswith(
+        ("GEOGCS", "GEOGCRS")
+    ):
         raise InputError(f"{path}: expected degrees (EPSG:4326), its .prj reads {text[:40]!r}; convert it to EPSG:4326")
     encoding = parts[".cpg"].read_text(errors="replace").strip() if ".cpg" in parts else "utf-8"
     try:
         return shapefile.Reader(str(path), encoding=encoding or "utf-8")
-    except Exception as error:      # a broken header raises struct, shapefile, lookup or value errors
-        raise InputError(f"{path}: expected a shapefile, got one that cannot be opened ({error}); fetch it again") from None
+    except Exception as error:  # a broken header raises struct, shapefile, lookup or value errors
+        raise InputError(
+            f"{path}: expected a shapefile, got one that cannot be opened ({error}); fetch it again"
+        ) from None
 
 
 def read_shapefile_pois(
@@ -196,7 +226,9 @@ def read_shapefile_pois(
         columns = [field[0] for field in reader.fields if field[0] != "DeletionFlag"]
         used = [name for name in columns if name == "category" or name in {key for key, _ in table}]
         if not used:
-            raise InputError(f"{path}: expected a column category, fclass or a key of OpenStreetMap, got {', '.join(columns)}; rename one")
+            raise InputError(
+                f"{path}: expected a column category, fclass or a key of OpenStreetMap, got {', '.join(columns)}; rename one"
+            )
         number = 0
         try:
             for number, entry in enumerate(reader.iterShapeRecords(fields=used)):
@@ -206,8 +238,10 @@ def read_shapefile_pois(
                     yield where, centre.x, centre.y, category
         except InputError:
             raise
-        except Exception as error:      # struct, index, value or decoding errors of a damaged part
-            raise InputError(f"{path}: expected {len(reader)} whole records, could not read the one after record {number} ({error}); fetch it again") from None
+        except Exception as error:  # struct, index, value or decoding errors of a damaged part
+            raise InputError(
+                f"{path}: expected {len(reader)} whole records, could not read the one after record {number} ({error}); fetch it again"
+            ) from None
 
 # %% ../../nbs/01_data/06_pois.ipynb #5b4a4641
 def read_geojson_pois(
@@ -230,43 +264,61 @@ def read_table_pois(
     rows = read_positions(path, read_dataframe(path))
     used = [name for name in rows if name == "category" or name in {key for key, _ in table}]
     if not used:
-        raise InputError(f"{path}, line 1: expected a column category or a key of the table of categories, got {', '.join(rows)}; add category")
+        raise InputError(
+            f"{path}, line 1: expected a column category or a key of the table of categories, got {', '.join(rows)}; add category"
+        )
     words = rows[used].astype(object).where(rows[used].notna(), None)
     category_by_values = {}
     for number, (lon, lat, *values) in enumerate(zip(rows.lon, rows.lat, *(words[name] for name in used))):
         if (combination := tuple(values)) not in category_by_values:
             tags = {name: value if value is None else str(value) for name, value in zip(used, values)}
             if "category" in tags and tags["category"] is None and len(used) == 1:
-                raise InputError(f"{row_location(path, number)}: expected a category out of {', '.join(POI_CATEGORIES)}, got none; fill it in")
+                raise InputError(
+                    f"{row_location(path, number)}: expected a category out of {', '.join(POI_CATEGORIES)}, got none; fill it in"
+                )
             category_by_values[combination] = resolve_category(tags, table, row_location(path, number))
         if category := category_by_values[combination]:
             yield row_location("", number)[2:], lon, lat, category
 
 # %% ../../nbs/01_data/06_pois.ipynb #7f5531ca
 POI_READERS = {
-    ".geojson": read_geojson_pois, ".json": read_geojson_pois, ".csv": read_table_pois, ".parquet": read_table_pois, ".pq": read_table_pois,
-    ".pbf": read_pbf_pois, ".osm": read_pbf_pois, ".shp": read_shapefile_pois,
+    ".geojson": read_geojson_pois,
+    ".json": read_geojson_pois,
+    ".csv": read_table_pois,
+    ".parquet": read_table_pois,
+    ".pq": read_table_pois,
+    ".pbf": read_pbf_pois,
+    ".osm": read_pbf_pois,
+    ".shp": read_shapefile_pois,
 }
 
 
 def read_pois(
     path: Path,  # places as GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp
-    table: dict[tuple[str, str], str] = CATEGORIES,  # (key, value or star) -> category; see `read_categories` for your own
+    table: dict[
+        tuple[str, str], str
+    ] = CATEGORIES,  # (key, value or star) -> category; see `read_categories` for your own
 ) -> pd.DataFrame:  # one row per place: lon, lat in degrees, `category` one of `POI_CATEGORIES`; `attrs` has `file`
     "Places of interest from a file. Raises `InputError` naming file and line, feature, record or object."
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file; download it, or check the path")
     if (reader := POI_READERS.get(Path(path).suffix.lower())) is None:
-        raise InputError(f"{path}: expected a name that ends in {', '.join(POI_READERS)}; convert it, or rename it to what it is")
+        raise InputError(
+            f"{path}: expected a name that ends in {', '.join(POI_READERS)}; convert it, or rename it to what it is"
+        )
     rows = []
     for where, lon, lat, category in reader(path, table):
         if not (abs(lon) <= 180 and abs(lat) <= 90):
-            raise InputError(f"{path}, {where}: expected degrees, longitude before latitude, got ({lon:.6g}, {lat:.6g}); swap the two, or convert to EPSG:4326")
+            raise InputError(
+                f"{path}, {where}: expected degrees, longitude before latitude, got ({lon:.6g}, {lat:.6g}); swap the two, or convert to EPSG:4326"
+            )
         rows.append((lon, lat, category))
     if not rows:
-        raise InputError(f"{path}: expected places with a category or OpenStreetMap tags, got none; see CATEGORIES for the tags")
+        raise InputError(
+            f"{path}: expected places with a category or OpenStreetMap tags, got none; see CATEGORIES for the tags"
+        )
     pois = pd.DataFrame(rows, columns=["lon", "lat", "category"])
-    pois.attrs = {"file": str(path)}                    # so that a later message can name it
+    pois.attrs = {"file": str(path)}  # so that a later message can name it
     return pois
 
 # %% ../../nbs/01_data/06_pois.ipynb #c3d83fa4
@@ -280,29 +332,48 @@ def choose_assignment(
     if assignment not in is_available:
         raise InputError(f"unknown assignment {assignment!r}; choose one of {list(ASSIGNMENTS)}")
     if not is_available[assignment]:
-        raise InputError(f"assignment {assignment!r} needs a column {'area' if assignment == 'area' else 'radius_km'}, the stations have {', '.join(stations)}; add it, or choose another assignment")
+        raise InputError(
+            f"assignment {assignment!r} needs a column {'area' if assignment == 'area' else 'radius_km'}, the stations have {', '.join(stations)}; add it, or choose another assignment"
+        )
     return assignment
 
 
 def count_pois(
     pois: pd.DataFrame,  # one row per place: lon, lat in degrees, category
     stations: pd.DataFrame,  # one row per station, index `station`; lon, lat, and `area` or `radius_km`
-    assignment: str | None = None,  # a word of `ASSIGNMENTS`; None: area, radius or nearest, the first that the table can serve
-) -> pd.DataFrame:  # (N, 8) whole numbers, index `station`, columns `POI_CATEGORIES`; `attrs` has `assignment` and `n_unassigned`
+    assignment: str
+    | None = None,  # a word of `ASSIGNMENTS`; None: area, radius or nearest, the first that the table can serve
+) -> (
+    pd.DataFrame
+):  # (N, 8) whole numbers, index `station`, columns `POI_CATEGORIES`; `attrs` has `assignment` and `n_unassigned`
     "Number of places of each category that each station covers (section 4.2). Raises `InputError` if it is none at all."
     assignment, lon, lat = choose_assignment(stations, assignment), pois.lon.to_numpy(float), pois.lat.to_numpy(float)
     category_index = pd.Index(POI_CATEGORIES).get_indexer(pois.category)
     if (category_index < 0).any():
-        raise InputError(f"expected categories out of {', '.join(POI_CATEGORIES)}, got {pois.category[category_index < 0].iloc[0]!r}; see `categorise`")
+        raise InputError(
+            f"expected categories out of {', '.join(POI_CATEGORIES)}, got {pois.category[category_index < 0].iloc[0]!r}; see `categorise`"
+        )
     row, poi = ASSIGNMENTS[assignment](lon, lat, stations)
     file = pois.attrs.get("file", "places")
     n_unassigned = len(pois) - len(np.unique(poi))
     if n_unassigned and n_unassigned == len(pois):
         swapped = len(np.unique(ASSIGNMENTS[assignment](lat, lon, stations)[1])) if (np.abs(lon) <= 90).all() else 0
-        hint = f"with lon and lat swapped {swapped:,} would: swap them" if swapped else "do both files show the same region?"
-        raise InputError(f"{file}: no station covers any of {len(pois):,} places, around ({np.median(lon):.4g}, {np.median(lat):.4g}); {hint}")
+        hint = (
+            f"with lon and lat swapped {swapped:,} would: swap them"
+            if swapped
+            else "do both files show the same region?"
+        )
+        raise InputError(
+            f"{file}: no station covers any of {len(pois):,} places, around ({np.median(lon):.4g}, {np.median(lat):.4g}); {hint}"
+        )
     if n_unassigned:
-        logging.getLogger(__name__).warning("%s: %d of %d places lie beyond every station (assignment: %s) and are not counted", Path(file).name, n_unassigned, len(pois), assignment)
+        logging.getLogger(__name__).warning(
+            "%s: %d of %d places lie beyond every station (assignment: %s) and are not counted",
+            Path(file).name,
+            n_unassigned,
+            len(pois),
+            assignment,
+        )
     counts = np.bincount(row * len(POI_CATEGORIES) + category_index[poi], minlength=len(stations) * len(POI_CATEGORIES))
     table = pd.DataFrame(counts.reshape(len(stations), -1), index=stations.index, columns=list(POI_CATEGORIES))
     table.attrs = {"assignment": assignment, "n_unassigned": n_unassigned}
@@ -323,15 +394,23 @@ def read_counts(
         )
     table = table.set_index(key if key else stations.sort_values())
     if table.index.has_duplicates:
-        raise InputError(f"{path}: {key} {table.index[table.index.duplicated()][0]} has two rows, expected one per cell; add them up")
+        raise InputError(
+            f"{path}: {key} {table.index[table.index.duplicated()][0]} has two rows, expected one per cell; add them up"
+        )
     if len(absent := stations.difference(table.index)):
-        raise InputError(f"{path}: expected a row for every cell, {len(absent)} have none, the first is {absent[0]}; add rows of zeros")
+        raise InputError(
+            f"{path}: expected a row for every cell, {len(absent)} have none, the first is {absent[0]}; add rows of zeros"
+        )
     is_place = table.columns.str.lower().isin(["lon", "lng", "lat", "longitude", "latitude"])
     counts = table.loc[stations, ~(is_place | table.columns.str.startswith("Unnamed"))].select_dtypes("number")
     if counts.shape[1] == 0:
-        raise InputError(f"{path}: expected at least one column of counts, got {', '.join(table)}; see `read_pois` for places")
+        raise InputError(
+            f"{path}: expected at least one column of counts, got {', '.join(table)}; see `read_pois` for places"
+        )
     wrong = ~(np.isfinite(counts) & (counts >= 0))
     if wrong.any(axis=None):
         cell, column = wrong.stack().idxmax()
-        raise InputError(f"{path}: expected counts from 0 up, got {counts.loc[cell, column]} for cell {cell} in {column}; fill it in")
+        raise InputError(
+            f"{path}: expected counts from 0 up, got {counts.loc[cell, column]} for cell {cell} in {column}; fill it in"
+        )
     return counts.rename_axis("station")

@@ -7,14 +7,28 @@ __all__ = ['ROAMING_COUNTRIES', 'ROAMING_FIELD_CDF', 'SCHEMA', 'CSV_OPTIONS', 's
            'SimulatedCity', 'simulate_city']
 
 # %% ../../nbs/01_data/09_simulated_city.ipynb #f0ee0622
-import numpy as np
-import pandas as pd
-import pyarrow as pa
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
 from pyarrow import csv
-from .city_model import CityModel, draw_city, draw_day, draw_row, innovation, LAND_USES, make_rng, service_levels, SERVICE_TABLE, SimulatedDay, write_geojson
+
+from stouter.data.city_model import (
+    LAND_USES,
+    SERVICE_TABLE,
+    CityModel,
+    SimulatedDay,
+    draw_city,
+    draw_day,
+    draw_row,
+    innovation,
+    make_rng,
+    service_levels,
+    write_geojson,
+)
 from ..files import atomic_write
 
 # %% ../../nbs/01_data/09_simulated_city.ipynb #6c707cd9
@@ -25,7 +39,9 @@ ROAMING_FIELD_CDF = np.cumsum([0.2, 0.1, 0.1, 0.2])  # which of the five activit
 def split_countries(
     values: np.ndarray,  # (n, M, 5) float32 activity of one day, NaN = no record
     rng: np.random.Generator,  # who calls from where
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (lines,) row of n * M that a line belongs to; its country; (lines, 5) its activities
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray
+]:  # (lines,) row of n * M that a line belongs to; its country; (lines, 5) its activities
     "Lines of one day, slot by slot within station by station."
     activity = values.reshape(-1, 5)
     lines = np.full((len(activity), 4, 5), np.nan, dtype="float32")
@@ -42,7 +58,14 @@ def split_countries(
     return np.nonzero(has_record)[0], country[has_record], np.maximum(lines[has_record].round(6), np.float32(1e-4))
 
 # %% ../../nbs/01_data/09_simulated_city.ipynb #62ef2d96
-SCHEMA = pa.schema([("station", pa.int64()), ("time", pa.int64()), ("country", pa.int64()), *((s, pa.float32()) for s in SERVICE_TABLE.index)])
+SCHEMA = pa.schema(
+    [
+        ("station", pa.int64()),
+        ("time", pa.int64()),
+        ("country", pa.int64()),
+        *((s, pa.float32()) for s in SERVICE_TABLE.index),
+    ]
+)
 CSV_OPTIONS = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
 
 
@@ -58,7 +81,9 @@ def row_records(
     slot, country, values = split_countries(draw_row(model, levels, day, row, cells, rng), rng)
     station, slot = np.divmod(slot, len(day.epoch))
     columns = [station + cells.start + 1, day.epoch[slot], country, *values.T]
-    return pa.Table.from_arrays([pa.array(column, type=field.type, from_pandas=True) for column, field in zip(columns, SCHEMA)], schema=SCHEMA)
+    return pa.Table.from_arrays(
+        [pa.array(column, type=field.type, from_pandas=True) for column, field in zip(columns, SCHEMA)], schema=SCHEMA
+    )
 
 
 def write_day(
@@ -77,6 +102,7 @@ def write_day(
 @dataclass(frozen=True)
 class SimulatedCity:
     "The files of a simulated city."
+
     folder: Path  # everything is in here
     records: list[Path]  # one raw file per local day, in order
     grid: Path  # GeoJSON of the cells
@@ -102,7 +128,9 @@ def simulate_city(
     levels = service_levels(model, rng)
     state = innovation(model.shape, rng)[:, :n_stations]
     write_geojson(model, seed, city.grid, city.pois)
-    truth = pd.DataFrame(model.land_use, columns=LAND_USES, index=np.arange(1, n_stations + 1)).assign(level=model.level)
+    truth = pd.DataFrame(model.land_use, columns=LAND_USES, index=np.arange(1, n_stations + 1)).assign(
+        level=model.level
+    )
     with atomic_write(city.truth) as part:
         truth.round(6).to_csv(part, index_label="station", lineterminator="\n")
     for number, midnight in enumerate(pd.date_range(first_day, periods=n_days, tz="Europe/Rome")):

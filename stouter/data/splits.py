@@ -6,11 +6,13 @@
 __all__ = ['spatial_blocks', 'StationSplit', 'distance_to_nearest_km', 'split_stations', 'take_stations']
 
 # %% ../../nbs/01_data/11_splits.ipynb #3ad6d6b3
-import numpy as np
-import pandas as pd
 from dataclasses import replace
 from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
 from scipy.spatial import cKDTree
+
 from .dataset import PeriodArray
 from .stations import to_ecef
 
@@ -24,7 +26,7 @@ def spatial_blocks(
     if not block_size_km > 0:
         raise ValueError(f"block_size_km must be positive; got {block_size_km}")
     lon, lat = np.radians(stations["lon"].to_numpy(float)), np.radians(stations["lat"].to_numpy(float))
-    xy_km = 6371 * np.column_stack([lon * np.cos(lat.mean()), lat])                   # km
+    xy_km = 6371 * np.column_stack([lon * np.cos(lat.mean()), lat])  # km
     corner = xy_km.min(0) - np.random.default_rng([seed, 1]).uniform(0, block_size_km, 2)
     square = ((xy_km - corner) // block_size_km).astype(int)
     return np.unique(square @ [1, square[:, 0].max() + 1], return_inverse=True)[1]
@@ -32,6 +34,7 @@ def spatial_blocks(
 # %% ../../nbs/01_data/11_splits.ipynb #be15cd1e
 class StationSplit(NamedTuple):
     "Rows of the stations, each row in one of the three."
+
     train: np.ndarray  # (n,) sorted
     test: np.ndarray  # (m,) sorted, whole blocks
     unused: np.ndarray  # in the buffer, sorted
@@ -59,13 +62,19 @@ def split_stations(
         raise ValueError(f"share of stations to hold out must lie between 0 and 1; got {test_fraction}")
     block = spatial_blocks(stations, block_size_km, seed)
     if block.max() == 0:
-        raise ValueError(f"all {len(stations)} stations lie in one block of {block_size_km} km; lower block_size_km or give more stations")
+        raise ValueError(
+            f"all {len(stations)} stations lie in one block of {block_size_km} km; lower block_size_km or give more stations"
+        )
     order = np.random.default_rng([seed, 2]).permutation(block.max() + 1)
-    n_held_out = np.bincount(block)[order][:-1].cumsum()                       # at least one block stays for training
+    n_held_out = np.bincount(block)[order][:-1].cumsum()  # at least one block stays for training
     is_test = np.isin(block, order[: 1 + np.abs(n_held_out - test_fraction * len(stations)).argmin()])
-    in_buffer = ~is_test & (distance_to_nearest_km(stations, np.flatnonzero(is_test), np.arange(len(stations))) < buffer_km)
+    in_buffer = ~is_test & (
+        distance_to_nearest_km(stations, np.flatnonzero(is_test), np.arange(len(stations))) < buffer_km
+    )
     if (is_test | in_buffer).all():
-        raise ValueError(f"a buffer of {buffer_km} km around {is_test.sum()} test stations leaves none of {len(stations)} to train on; lower it")
+        raise ValueError(
+            f"a buffer of {buffer_km} km around {is_test.sum()} test stations leaves none of {len(stations)} to train on; lower it"
+        )
     return StationSplit(*map(np.flatnonzero, (~is_test & ~in_buffer, is_test, in_buffer)))
 
 # %% ../../nbs/01_data/11_splits.ipynb #8b639004

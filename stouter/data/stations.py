@@ -8,15 +8,17 @@ __all__ = ['POSITION_NAMES', 'ID_COLUMNS', 'ASSIGNMENTS', 'GEOMETRY_READERS', 'r
            'read_features', 'parse_geometry', 'read_grid', 'read_station_geometry']
 
 # %% ../../nbs/01_data/05_stations.ipynb #a4b2916f
+import json
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pyarrow
 import shapely
-import json
-import re
-from pathlib import Path
 from scipy.spatial import cKDTree
 from shapely.geometry import shape
+
 from ..files import InputError
 
 # %% ../../nbs/01_data/05_stations.ipynb #e2f9a6af
@@ -29,8 +31,11 @@ def read_dataframe(
     parquet = is_parquet(path)
     try:
         table = pd.read_parquet(path) if parquet else pd.read_csv(path, encoding="utf-8-sig", low_memory=False)
-    except (ValueError, OSError, pyarrow.ArrowException) as error:     # parser, empty-file, decoding and parquet errors
-        reason, form = str(error).splitlines()[0], "a parquet table" if parquet else "comma-separated UTF-8 text with a header line"
+    except (ValueError, OSError, pyarrow.ArrowException) as error:  # parser, empty-file, decoding and parquet errors
+        reason, form = (
+            str(error).splitlines()[0],
+            "a parquet table" if parquet else "comma-separated UTF-8 text with a header line",
+        )
         raise InputError(f"{path}: expected {form}, got something else ({reason}); export it again") from None
     return table.rename(columns=lambda name: str(name).strip())
 
@@ -59,16 +64,23 @@ def read_positions(
 ) -> pd.DataFrame:  # the table with numeric columns `lon` and `lat` in degrees
     "Find and check the positions of a table. Raises `InputError` naming the column or the line."
     actual_names = {name.lower(): name for name in table}
-    names = {to: next((actual_names[name] for name in aliases if name in actual_names), None) for to, aliases in POSITION_NAMES.items()}
+    names = {
+        to: next((actual_names[name] for name in aliases if name in actual_names), None)
+        for to, aliases in POSITION_NAMES.items()
+    }
     if missing := [name for name, found in names.items() if found is None]:
-        raise InputError(f"{row_location(path, -1)}: expected columns lon and lat, got {', '.join(table)}; add {' and '.join(missing)}")
+        raise InputError(
+            f"{row_location(path, -1)}: expected columns lon and lat, got {', '.join(table)}; add {' and '.join(missing)}"
+        )
     table = table.rename(columns={found: to for to, found in names.items()})
     degrees = table[["lon", "lat"]].apply(pd.to_numeric, errors="coerce")
-    wrong = ~(degrees.abs() <= [180, 90]).all(axis=1).to_numpy()            # also catches what is no number
+    wrong = ~(degrees.abs() <= [180, 90]).all(axis=1).to_numpy()  # also catches what is no number
     if wrong.any():
         row = int(wrong.argmax())
         given = ", ".join(str(table[name].iloc[row]) for name in degrees)
-        raise InputError(f"{row_location(path, row)}: expected lon, lat in degrees, got {given}; swap the two, repair or drop the line")
+        raise InputError(
+            f"{row_location(path, row)}: expected lon, lat in degrees, got {given}; swap the two, repair or drop the line"
+        )
     return table.assign(lon=degrees.lon, lat=degrees.lat)
 
 # %% ../../nbs/01_data/05_stations.ipynb #7d31638b
@@ -82,21 +94,35 @@ def read_stations(
     table = read_positions(path, read_dataframe(path))
     id_column = next((name for name in ID_COLUMNS if name in table), None)
     if id_column is None or table.empty:
-        raise InputError(f"{path}: expected rows with a column {' or '.join(ID_COLUMNS)}, got {len(table)} rows of {', '.join(table)}; add the id")
+        raise InputError(
+            f"{path}: expected rows with a column {' or '.join(ID_COLUMNS)}, got {len(table)} rows of {', '.join(table)}; add the id"
+        )
     number = pd.to_numeric(table[id_column], errors="coerce")
-    ids = number.astype("int64") if number.notna().all() and (number % 1 == 0).all() else table[id_column].astype("string").str.strip()
+    ids = (
+        number.astype("int64")
+        if number.notna().all() and (number % 1 == 0).all()
+        else table[id_column].astype("string").str.strip()
+    )
     if (wrong := (ids.isna() | (ids.astype(str) == "")).to_numpy()).any():
-        raise InputError(f"{row_location(path, int(wrong.argmax()))}: expected a station's id in {id_column}, got none; fill it in")
+        raise InputError(
+            f"{row_location(path, int(wrong.argmax()))}: expected a station's id in {id_column}, got none; fill it in"
+        )
     if (is_duplicate := ids.duplicated().to_numpy()).any():
-        raise InputError(f"{row_location(path, int(is_duplicate.argmax()))}: station {ids[is_duplicate].iloc[0]} stands in an earlier line too; expected unique ids, drop one")
-    stations = table[["lon", "lat"]].set_index(pd.Index(ids.to_numpy(ids.dtype if ids.dtype == "int64" else object), name="station"))
+        raise InputError(
+            f"{row_location(path, int(is_duplicate.argmax()))}: station {ids[is_duplicate].iloc[0]} stands in an earlier line too; expected unique ids, drop one"
+        )
+    stations = table[["lon", "lat"]].set_index(
+        pd.Index(ids.to_numpy(ids.dtype if ids.dtype == "int64" else object), name="station")
+    )
     if "radius" in table:
         raise InputError(f"{path}: a column radius has no unit; rename it to radius_km or radius_m")
     if unit := next((name for name in ("radius_km", "radius_m") if name in table), None):
         radius = pd.to_numeric(table[unit], errors="coerce").to_numpy(float)
         if (wrong := ~((radius > 0) & np.isfinite(radius))).any():
             row = int(wrong.argmax())
-            raise InputError(f"{row_location(path, row)}: expected {unit} above 0, got {table[unit].iloc[row]}; fill it in")
+            raise InputError(
+                f"{row_location(path, row)}: expected {unit} above 0, got {table[unit].iloc[row]}; fill it in"
+            )
         stations["radius_km"] = radius / (1000 if unit == "radius_m" else 1)
     return stations
 
@@ -107,14 +133,18 @@ def to_ecef(
 ) -> np.ndarray:  # (N, 3) metres from the centre of the earth
     "Points of the WGS84 ellipsoid in earth-centred coordinates. Raises `ValueError` for what is no place on earth."
     lon, lat, e_squared = np.asarray(lon, float), np.asarray(lat, float), 6.694379990141e-3
-    wrong = ~((np.abs(lon) <= 180) & (np.abs(lat) <= 90))                  # also catches NaN
+    wrong = ~((np.abs(lon) <= 180) & (np.abs(lat) <= 90))  # also catches NaN
     if wrong.any():
         row = int(wrong.argmax())
-        raise ValueError(f"row {row}: lon {lon[row]}, lat {lat[row]} is no position in degrees (|lon| <= 180, |lat| <= 90)")
+        raise ValueError(
+            f"row {row}: lon {lon[row]}, lat {lat[row]} is no position in degrees (|lon| <= 180, |lat| <= 90)"
+        )
     lon, lat = np.radians(lon), np.radians(lat)
     curvature = 6_378_137.0 / np.sqrt(1 - e_squared * np.sin(lat) ** 2)
     axis_distance = curvature * np.cos(lat)
-    return np.stack([axis_distance * np.cos(lon), axis_distance * np.sin(lon), (1 - e_squared) * curvature * np.sin(lat)], axis=1)
+    return np.stack(
+        [axis_distance * np.cos(lon), axis_distance * np.sin(lon), (1 - e_squared) * curvature * np.sin(lat)], axis=1
+    )
 
 
 def within_polygons(
@@ -156,7 +186,9 @@ def read_features(
 ) -> list[dict]:  # its features, as parsed; at least one
     "Features of a GeoJSON FeatureCollection. Raises `InputError`, or `FileNotFoundError` for a path without a file."
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; download it, or let `stouter.data.simulated_city.simulate_city` write one")
+        raise FileNotFoundError(
+            f"{path}: no such file; download it, or let `stouter.data.simulated_city.simulate_city` write one"
+        )
     try:
         content = json.loads(Path(path).read_bytes())
     except ValueError as error:
@@ -164,7 +196,9 @@ def read_features(
     kind = content.get("type") if isinstance(content, dict) else type(content).__name__
     features = content.get("features") if kind == "FeatureCollection" else None
     if not isinstance(features, list) or not all(isinstance(f, dict) for f in features):
-        raise InputError(f"{path}: expected a GeoJSON FeatureCollection with a list of features, got {kind!r}; wrap the geometries in one")
+        raise InputError(
+            f"{path}: expected a GeoJSON FeatureCollection with a list of features, got {kind!r}; wrap the geometries in one"
+        )
     if not features:
         raise InputError(f"{path}: expected at least one feature, got none; is this the right file?")
     return features
@@ -177,10 +211,14 @@ def parse_geometry(
     "Geometry of a feature, checked. Raises `InputError` when it is broken or not in degrees."
     try:
         geometry = shape(feature["geometry"])
-    except Exception as error:      # shapely has no common ancestor for what malformed coordinates raise
-        raise InputError(f"{where}: expected a GeoJSON geometry, got one that cannot be built ({error}); repair or drop it") from None
+    except Exception as error:  # shapely has no common ancestor for what malformed coordinates raise
+        raise InputError(
+            f"{where}: expected a GeoJSON geometry, got one that cannot be built ({error}); repair or drop it"
+        ) from None
     if geometry.is_empty or not geometry.is_valid:
-        raise InputError(f"{where}: expected a valid {geometry.geom_type}, got an empty or self-crossing one; repair or drop it")
+        raise InputError(
+            f"{where}: expected a valid {geometry.geom_type}, got an empty or self-crossing one; repair or drop it"
+        )
     west, south, east, north = geometry.bounds
     if not (-180 <= west <= east <= 180 and -90 <= south <= north <= 90):
         raise InputError(
@@ -199,9 +237,13 @@ def read_grid(
         where = f"{path}, feature {number}"
         cell = (feature.get("properties") or {}).get("cellId")
         if not re.fullmatch(r"-?\d{1,18}(\.0)?", str(cell)):
-            raise InputError(f"{where}: expected a whole number in the property cellId, got {cell!r}; add the square's number")
+            raise InputError(
+                f"{where}: expected a whole number in the property cellId, got {cell!r}; add the square's number"
+            )
         if int(float(cell)) in cells:
-            raise InputError(f"{where}: cellId {cell} stands in an earlier feature too, expected unique numbers; drop one")
+            raise InputError(
+                f"{where}: cellId {cell} stands in an earlier feature too, expected unique numbers; drop one"
+            )
         area = parse_geometry(feature, where)
         if area.area == 0:
             raise InputError(f"{where}: expected a polygon, got a {area.geom_type} without an inside; draw its outline")
@@ -212,7 +254,13 @@ def read_grid(
     return pd.DataFrame({"lon": shapely.get_x(centre), "lat": shapely.get_y(centre), "area": areas}, index=index)
 
 # %% ../../nbs/01_data/05_stations.ipynb #a5115058
-GEOMETRY_READERS = {".geojson": read_grid, ".json": read_grid, ".csv": read_stations, ".parquet": read_stations, ".pq": read_stations}
+GEOMETRY_READERS = {
+    ".geojson": read_grid,
+    ".json": read_grid,
+    ".csv": read_stations,
+    ".parquet": read_stations,
+    ".pq": read_stations,
+}
 
 
 def read_station_geometry(
@@ -220,5 +268,7 @@ def read_station_geometry(
 ) -> pd.DataFrame:  # one row per station, index `station`; lon, lat in degrees, and `area` or `radius_km`
     "Stations and what they cover, from a grid or a table. Raises `InputError` for another ending."
     if (reader := GEOMETRY_READERS.get(Path(path).suffix.lower())) is None:
-        raise InputError(f"{path}: expected a name that ends in {', '.join(GEOMETRY_READERS)}; convert it, or rename it to what it is")
+        raise InputError(
+            f"{path}: expected a name that ends in {', '.join(GEOMETRY_READERS)}; convert it, or rename it to what it is"
+        )
     return reader(path)

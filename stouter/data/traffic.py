@@ -8,16 +8,18 @@ __all__ = ['SERVICES', 'LIMITS', 'DIMS', 'FRAME_COLUMNS', 'DayLike', 'DIRECTIONS
            'hour_of_week', 'merge_directions', 'coverage', 'save_traffic', 'open_traffic']
 
 # %% ../../nbs/01_data/01_traffic.ipynb #82de44dd
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
 import numpy as np
 import pandas as pd
 import shapely
 import xarray as xr
-import datetime
-from collections.abc import Sequence
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-from dataclasses import dataclass
-from pathlib import Path
-from ..files import atomic_write, InputError
+
+from ..files import InputError, atomic_write
 
 # %% ../../nbs/01_data/01_traffic.ipynb #0378609d
 SERVICES = ("sms_in", "sms_out", "call_in", "call_out", "internet")  # the column order of the Telecom Italia records
@@ -29,13 +31,19 @@ def check_stations(
 ) -> pd.DataFrame:  # the same rows as float64; ids are int64 or text; columns that are no numbers are gone
     "The table of stations in one form (Definition 1). Raises `InputError` for a wrong id, place or count."
     if stations.empty or "station" in stations or pd.api.types.infer_dtype(stations.index) not in ("integer", "string"):
-        raise InputError("stations table: expected rows indexed by ids (whole numbers or text); try stations.set_index('station')")
+        raise InputError(
+            "stations table: expected rows indexed by ids (whole numbers or text); try stations.set_index('station')"
+        )
     if stations.index.has_duplicates:
-        raise InputError(f"stations table: station {stations.index[stations.index.duplicated()][0]} stands twice; keep one row for each id")
+        raise InputError(
+            f"stations table: station {stations.index[stations.index.duplicated()][0]} stands twice; keep one row for each id"
+        )
     table = stations.select_dtypes("number").astype("float64")
     for column in dict.fromkeys(("lon", "lat", *table)):
         if column not in table:
-            raise InputError(f"stations table: no column of numbers {column!r} among {list(stations)}; add it, in degrees")
+            raise InputError(
+                f"stations table: no column of numbers {column!r} among {list(stations)}; add it, in degrees"
+            )
         low, high = LIMITS.get(column, (0, 1e9))
         wrong = table.index[~table[column].between(low, high)]
         if len(wrong):
@@ -52,7 +60,12 @@ def read_areas(
     if "area" not in stations or pd.api.types.is_numeric_dtype(stations["area"]):  # square kilometres: one more number
         return None
     given = stations["area"].to_numpy(dtype=object)
-    areas = np.array([area if isinstance(area, shapely.Geometry) else shapely.from_wkt(str(area), on_invalid="ignore") for area in given])
+    areas = np.array(
+        [
+            area if isinstance(area, shapely.Geometry) else shapely.from_wkt(str(area), on_invalid="ignore")
+            for area in given
+        ]
+    )
     wrong = np.flatnonzero(~(shapely.is_valid(areas) & (shapely.area(areas) > 0)))
     if len(wrong):
         found = f"area of station {stations.index[wrong[0]]} is {str(given[wrong[0]])[:60]!r}"
@@ -77,10 +90,14 @@ def check_hours(
     "Hours as the file stores them. Raises `InputError` for an unknown zone, naive times, holes or half hours."
     clock = check_timezone(timezone)
     if len(hours) == 0 or hours.tz is None:
-        raise InputError(f"hours: expected at least one time with a zone, got {len(hours)} without; try .tz_localize({timezone!r})")
+        raise InputError(
+            f"hours: expected at least one time with a zone, got {len(hours)} without; try .tz_localize({timezone!r})"
+        )
     holes = np.flatnonzero(np.diff(hours.as_unit("ns").asi8) != 3_600_000_000_000)
     if len(holes):
-        raise InputError(f"hours: {hours[holes[0] + 1]} follows {hours[holes[0]]}; expected one hour between; fill holes with NaN")
+        raise InputError(
+            f"hours: {hours[holes[0] + 1]} follows {hours[holes[0]]}; expected one hour between; fill holes with NaN"
+        )
     if hours[0].tz_convert(clock).minute or hours[0].second:
         raise InputError(f"hours: the first is {hours[0]}; expected a full hour of {timezone}")
     return hours.tz_convert("UTC").tz_localize(None).as_unit("ns")
@@ -101,11 +118,15 @@ def to_dataset(
     with np.errstate(over="ignore"):  # beyond float32 becomes infinite and is refused below
         values = np.asarray(values, dtype="float32")
     if values.shape != (len(table), len(moments), len(set(services))) or len(set(services)) < len(services):
-        raise ValueError(f"volume has shape {values.shape} for {len(table)} stations, {len(moments)} hours, services {list(services)}")
+        raise ValueError(
+            f"volume has shape {values.shape} for {len(table)} stations, {len(moments)} hours, services {list(services)}"
+        )
     wrong = np.argwhere(np.isinf(values) | (values < 0))
     if len(wrong):
         i, h, s = wrong[0]
-        raise InputError(f"{services[s]} of station {table.index[i]} at {hours[h]} is {values[i, h, s]}; expected 0 or more, NaN = missing")
+        raise InputError(
+            f"{services[s]} of station {table.index[i]} at {hours[h]} is {values[i, h, s]}; expected 0 or more, NaN = missing"
+        )
     station_coords = {column: ("station", table.pop(column).to_numpy()) for column in LIMITS if column in table}
     if (areas := read_areas(stations)) is not None:
         station_coords["area"] = ("station", shapely.to_wkt(areas, rounding_precision=7).astype(object))
@@ -126,9 +147,13 @@ def pivot_frame(
 ) -> tuple[np.ndarray, pd.DatetimeIndex, tuple[str, ...]]:  # (N, H, S) volumes, H hours, S services
     "From a long table to an array. Raises `InputError` for a column, time, station or row that does not fit."
     if not set(FRAME_COLUMNS) <= set(frame) or frame.empty or not pd.api.types.is_numeric_dtype(frame["value"]):
-        raise InputError(f"traffic table: expected rows with columns {FRAME_COLUMNS}, value a number; got {len(frame)} rows with {list(frame)}")
+        raise InputError(
+            f"traffic table: expected rows with columns {FRAME_COLUMNS}, value a number; got {len(frame)} rows with {list(frame)}"
+        )
     if not isinstance(frame["time"].dtype, pd.DatetimeTZDtype):
-        raise InputError("traffic table: column time has no zone; say which, e.g. frame['time'].dt.tz_localize('Europe/Rome')")
+        raise InputError(
+            "traffic table: column time has no zone; say which, e.g. frame['time'].dt.tz_localize('Europe/Rome')"
+        )
     times = pd.DatetimeIndex(frame["time"]).tz_convert("UTC")
     hours = pd.date_range(times.min(), times.max(), freq="h")
     services = pd.Index(frame["service"].unique())
@@ -137,9 +162,13 @@ def pivot_frame(
     for column, positions in zip(labels, indices):
         if (positions < 0).any():
             unknown = frame[column].iloc[positions.argmin()]
-            raise InputError(f"traffic table: {column} {unknown} is not in the stations table or not on the hourly grid; add or drop it")
+            raise InputError(
+                f"traffic table: {column} {unknown} is not in the stations table or not on the hourly grid; add or drop it"
+            )
     for row in frame[frame.duplicated(FRAME_COLUMNS[:3])].itertuples():
-        raise InputError(f"traffic table: {row.service} of station {row.station} at {row.time} stands twice; keep one row or their sum")
+        raise InputError(
+            f"traffic table: {row.service} of station {row.station} at {row.time} stands twice; keep one row or their sum"
+        )
     values = np.full([len(index) for index in labels.values()], np.nan, dtype="float32")
     with np.errstate(over="ignore"):
         values[indices] = frame["value"].to_numpy("float64")
@@ -149,6 +178,7 @@ def pivot_frame(
 @dataclass(frozen=True, eq=False)
 class LabelledVolume:
     "Volumes of N stations, H hours and S services, and what is known about each."
+
     dataset: xr.Dataset
 
     def values(
@@ -162,7 +192,9 @@ class LabelledVolume:
 
     @property
     def stations(self) -> pd.DataFrame:  # (N, 2 or 3) `lon`, `lat` in degrees, `radius_m` if known, indexed by station
-        columns = {column: self.dataset[column].values for column in ("lon", "lat", "radius_m") if column in self.dataset}
+        columns = {
+            column: self.dataset[column].values for column in ("lon", "lat", "radius_m") if column in self.dataset
+        }
         return pd.DataFrame(columns, index=pd.Index(self.dataset["station"].values, name="station"))
 
     @property
@@ -171,20 +203,27 @@ class LabelledVolume:
 
     @property
     def areas(self) -> pd.Series | None:  # (N,) polygons in degrees, indexed by station, if areas are known
-        return pd.Series(shapely.from_wkt(self.dataset["area"].values), self.stations.index) if "area" in self.dataset else None
+        return (
+            pd.Series(shapely.from_wkt(self.dataset["area"].values), self.stations.index)
+            if "area" in self.dataset
+            else None
+        )
 
     @property
     def hours(self) -> pd.DatetimeIndex:  # (H,) start of each hour in the zone of the city
         return pd.DatetimeIndex(self.dataset["hour"].values).tz_localize("UTC").tz_convert(self.timezone)
 
     @property
-    def timezone(self) -> str: return self.dataset.attrs["timezone"]
+    def timezone(self) -> str:
+        return self.dataset.attrs["timezone"]
 
     @property
-    def unit(self) -> str: return self.dataset.attrs["unit"]
+    def unit(self) -> str:
+        return self.dataset.attrs["unit"]
 
     @property
-    def services(self) -> tuple[str, ...]: return tuple(self.dataset["service"].values.tolist())
+    def services(self) -> tuple[str, ...]:
+        return tuple(self.dataset["service"].values.tolist())
 
 # %% ../../nbs/01_data/01_traffic.ipynb #b618025e
 DayLike = str | datetime.date
@@ -203,20 +242,26 @@ def select_part(
     for dim, labels in wanted.items():
         known = traffic.dataset.indexes[dim]
         if not labels or not set(labels) <= set(known):
-            raise ValueError(f"{dim}: {sorted(set(labels) - set(known))[:5]} not among {known[:5].tolist()}, ... ({len(known)} in all)")
+            raise ValueError(
+                f"{dim}: {sorted(set(labels) - set(known))[:5]} not among {known[:5].tolist()}, ... ({len(known)} in all)"
+            )
     days = traffic.hours.tz_localize(None).normalize()
     first, last = (pd.Timestamp(day).normalize() for day in (first or days[0], last or days[-1]))
     inside = (days >= first) & (days <= last)
     if not inside.any():
-        raise ValueError(f"no hours from {first.date()} to {last.date()}; the traffic runs from {days[0].date()} to {days[-1].date()}")
+        raise ValueError(
+            f"no hours from {first.date()} to {last.date()}; the traffic runs from {days[0].date()} to {days[-1].date()}"
+        )
     return traffic.dataset.sel(wanted).isel(hour=slice(inside.argmax(), len(inside) - inside[::-1].argmax()))
 
 # %% ../../nbs/01_data/01_traffic.ipynb #724c10a8
 class Traffic(LabelledVolume):
     "Hourly cellular traffic of a city (Definition 2)."
+
     @classmethod
     def from_array(
-        cls, values: np.ndarray,  # (N, H, S) NaN = missing
+        cls,
+        values: np.ndarray,  # (N, H, S) NaN = missing
         stations: pd.DataFrame,  # (N, 2+) indexed by id; `lon`, `lat` in degrees, other numbers are counts
         hours: pd.DatetimeIndex,  # (H,) start of each hour, with a zone
         services: Sequence[str],  # (S,) unique names
@@ -229,7 +274,8 @@ class Traffic(LabelledVolume):
 
     @classmethod
     def from_frame(
-        cls, frame: pd.DataFrame,  # one row per measurement; columns station, time, service, value
+        cls,
+        frame: pd.DataFrame,  # one row per measurement; columns station, time, service, value
         stations: pd.DataFrame,  # (N, 2+) as in `from_array`
         timezone: str,  # IANA name of the city's time zone
         unit: str,  # of the values
@@ -245,7 +291,9 @@ class Traffic(LabelledVolume):
         index = pd.MultiIndex.from_product([part.stations.index, part.hours, part.services], names=FRAME_COLUMNS[:3])
         return pd.Series(part.dataset["volume"].values.ravel(), index, name="value").reset_index()
 
-    def select(self, stations=None, services=None, first: DayLike | None = None, last: DayLike | None = None) -> "Traffic":
+    def select(
+        self, stations=None, services=None, first: DayLike | None = None, last: DayLike | None = None
+    ) -> "Traffic":
         "A part, by ids, services and local days (both included), see `select_part`."
         return Traffic(select_part(self, stations, services, first, last))
 
@@ -303,8 +351,12 @@ def open_traffic(
     try:
         dataset = xr.open_dataset(path, engine="h5netcdf")
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no whole NetCDF4 file ({type(error).__name__}); write it anew with `save_traffic`") from None
+        raise InputError(
+            f"{path} is no whole NetCDF4 file ({type(error).__name__}); write it anew with `save_traffic`"
+        ) from None
     lacking = {*DIMS, "volume", "lon", "lat", "timezone", "unit"} - {*dataset.variables, *dataset.attrs}
     if lacking or dataset["volume"].dims != DIMS:
-        raise InputError(f"{path} holds no traffic: {sorted(lacking) or 'axes of volume'} missing or wrong; write it with `save_traffic`")
+        raise InputError(
+            f"{path} holds no traffic: {sorted(lacking) or 'axes of volume'} missing or wrong; write it with `save_traffic`"
+        )
     return Traffic(dataset)

@@ -7,7 +7,8 @@ __all__ = ['AttentionBase', 'MultiHeadAttention', 'softmax', 'attention_weights'
 
 # %% ../../nbs/04_denoisers/02_attention.ipynb #ff23e0e1
 import torch
-from torch import nn, Tensor
+from torch import Tensor, nn
+
 from .layers import ChannelsLastConv1d
 
 # %% ../../nbs/04_denoisers/02_attention.ipynb #43b27e2f
@@ -85,10 +86,10 @@ class LinearAttention(AttentionBase):
     ) -> Tensor:  # (B, L, C)
         "Summarise the sequence by its keys, then let every hour read from the summary."
         q, k, v = self.project(x)
-        k = softmax(k, dim=1)                             # over the sequence
-        q, k, v = map(self.split_heads, (q, k, v))              # (B, n_heads, L, d_k)
+        k = softmax(k, dim=1)  # over the sequence
+        q, k, v = map(self.split_heads, (q, k, v))  # (B, n_heads, L, d_k)
         q, k = softmax_of_features(q), k.transpose(-2, -1)
-        use_pairwise = q.shape[-2] < q.shape[-1]                   # fewer hours than features: pairs are the smaller table
+        use_pairwise = q.shape[-2] < q.shape[-1]  # fewer hours than features: pairs are the smaller table
         return self.merge_heads((q @ k) @ v if use_pairwise else q @ (k @ v))
 
 

@@ -8,12 +8,14 @@ __all__ = ['DILATION_CYCLES', 'gated_activation', 'ResidualBlock', 'WaveConditio
 # %% ../../nbs/04_denoisers/07_diffwave.ipynb #b9e05098
 from collections.abc import Callable
 from dataclasses import dataclass
-from torch import nn, Tensor
+
+from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .fusion import ConcatFusion
 from .layers import ChannelsLastConv1d, RandomFourierFeatures, to_channels_first, to_channels_last
 from .stffm import TimestepEmbedding
-from .stunet import check_condition, ConditionLike
+from .stunet import ConditionLike, check_condition
 
 # %% ../../nbs/04_denoisers/07_diffwave.ipynb #dc987c0e
 def gated_activation(
@@ -46,9 +48,15 @@ class ResidualBlock(nn.Module):
     ) -> tuple[Tensor, Tensor]:  # what the next layer reads; what the output reads
         "Listen, convolve, gate."
         d, weight = self.dilation, self.dilated_conv.weight
-        if d >= x.shape[1]:                                # both outer taps lie in the padding
+        if d >= x.shape[1]:  # both outer taps lie in the padding
             d, weight = 0, weight[:, 1:2]
-        y = F.conv2d(to_channels_first(x + f_st), to_channels_first(weight), self.dilated_conv.bias, padding=(0, d), dilation=(1, max(d, 1)))
+        y = F.conv2d(
+            to_channels_first(x + f_st),
+            to_channels_first(weight),
+            self.dilated_conv.bias,
+            padding=(0, d),
+            dilation=(1, max(d, 1)),
+        )
         residual, skip = self.output_projection(gated_activation(to_channels_last(y))).chunk(2, dim=-1)
         return (x + residual) * 2**-0.5, skip
 
@@ -59,6 +67,7 @@ DILATION_CYCLES = {"day": 5, "week": 10}  # dilation cycle for a period
 @dataclass(frozen=True)
 class WaveCondition:
     "B conditions, as the layers want them."
+
     n_hours: int  # L
     layers: Tensor  # (layers, B, L, C), or (layers, B, 1, C); each layer's part lies together
 
@@ -82,12 +91,20 @@ class DiffWaveLayers(nn.Module):
     ):
         super().__init__()
         self.pool_hours, self.station_features = pool_hours, RandomFourierFeatures(station_dim, n_fourier_features)
-        self.fuse, self.step_embedding = fusion(self.station_features.dim, hour_dim, 2 * residual_channels), TimestepEmbedding(2 * residual_channels)
+        self.fuse, self.step_embedding = (
+            fusion(self.station_features.dim, hour_dim, 2 * residual_channels),
+            TimestepEmbedding(2 * residual_channels),
+        )
         self.cond_proj = nn.Linear(2 * residual_channels, n_layers * residual_channels)
         self.input_projection = ChannelsLastConv1d(1, residual_channels, kernel_size=1)
-        self.layers = nn.ModuleList(ResidualBlock(residual_channels, 2 ** (k % dilation_cycle_length)) for k in range(n_layers))
-        self.skip_projection, self.output_projection = ChannelsLastConv1d(residual_channels, residual_channels, kernel_size=1), ChannelsLastConv1d(residual_channels, 1, kernel_size=1)
-        nn.init.zeros_(self.output_projection.weight)           # untrained, it names no noise at all
+        self.layers = nn.ModuleList(
+            ResidualBlock(residual_channels, 2 ** (k % dilation_cycle_length)) for k in range(n_layers)
+        )
+        self.skip_projection, self.output_projection = (
+            ChannelsLastConv1d(residual_channels, residual_channels, kernel_size=1),
+            ChannelsLastConv1d(residual_channels, 1, kernel_size=1),
+        )
+        nn.init.zeros_(self.output_projection.weight)  # untrained, it names no noise at all
 
 # %% ../../nbs/04_denoisers/07_diffwave.ipynb #df192ca0
 class DiffWave(DiffWaveLayers):
@@ -99,7 +116,9 @@ class DiffWave(DiffWaveLayers):
     ) -> WaveCondition:  # for `denoise`, any number of times
         "Everything that no step changes."
         hour_emb = condition.hour_emb.mean(1, keepdim=True) if self.pool_hours else condition.hour_emb
-        f_st = self.cond_proj(self.fuse(self.station_features(condition.station_emb)[:, None], hour_emb)).unflatten(-1, (len(self.layers), -1))
+        f_st = self.cond_proj(self.fuse(self.station_features(condition.station_emb)[:, None], hour_emb)).unflatten(
+            -1, (len(self.layers), -1)
+        )
         return WaveCondition(condition.hour_emb.shape[1], f_st.movedim(2, 0).contiguous())
 
     def denoise(
@@ -110,8 +129,10 @@ class DiffWave(DiffWaveLayers):
     ) -> Tensor:  # (S B, 1, L) what the objective asks for: the noise
         "Predict (Eq. 12). Raises `ValueError` if the guide is for other hours, or the samples are no multiple of its conditions."
         check_condition(cond, x_t)
-        steps = F.linear(self.step_embedding(t), self.cond_proj.weight).unflatten(0, (-1, len(cond)))      # (S, B, layers C)
-        x, skips = F.relu(self.input_projection(x_t.transpose(1, 2))), 0.0                               # (S B, L, C)
+        steps = F.linear(self.step_embedding(t), self.cond_proj.weight).unflatten(
+            0, (-1, len(cond))
+        )  # (S, B, layers C)
+        x, skips = F.relu(self.input_projection(x_t.transpose(1, 2))), 0.0  # (S B, L, C)
         for layer, step_term, layer_cond in zip(self.layers, steps.chunk(len(self.layers), dim=-1), cond.layers):
             x, skip = layer(x, (layer_cond + step_term[:, :, None]).flatten(0, 1))
             skips = skips + skip

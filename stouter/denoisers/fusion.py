@@ -7,7 +7,7 @@ __all__ = ['FUSIONS', 'ConcatFusion', 'WeightFusion', 'GateFusion', 'CrossAttent
 
 # %% ../../nbs/04_denoisers/03_fusion.ipynb #ddf09929
 import torch
-from torch import nn, Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # %% ../../nbs/04_denoisers/03_fusion.ipynb #5d75fe7e
@@ -61,7 +61,7 @@ class WeightFusion(nn.Module):
         hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., d)
         "The weighted mean."
-        station, hour = self.weights(station_emb, hour_emb).split(1, dim=-1)       # (..., 1) each
+        station, hour = self.weights(station_emb, hour_emb).split(1, dim=-1)  # (..., 1) each
         return station * self.station_proj(station_emb) + hour * self.hour_proj(hour_emb)
 
 # %% ../../nbs/04_denoisers/03_fusion.ipynb #804588de
@@ -84,7 +84,9 @@ class GateFusion(nn.Module):
         hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., d)
         "From the hour's features (gate 0) to the place's (gate 1)."
-        return torch.lerp(self.hour_proj(hour_emb), self.station_proj(station_emb), self.gate(station_emb, hour_emb).sigmoid())
+        return torch.lerp(
+            self.hour_proj(hour_emb), self.station_proj(station_emb), self.gate(station_emb, hour_emb).sigmoid()
+        )
 
 # %% ../../nbs/04_denoisers/03_fusion.ipynb #51945cdc
 class CrossAttentionFusion(nn.Module):
@@ -98,7 +100,9 @@ class CrossAttentionFusion(nn.Module):
     ):
         super().__init__()
         if dim % 4:
-            raise ValueError(f"cross-attention cuts the guide into 4 pieces; got {dim} features: choose a multiple of 4")
+            raise ValueError(
+                f"cross-attention cuts the guide into 4 pieces; got {dim} features: choose a multiple of 4"
+            )
         self.station_proj, self.hour_proj = nn.Linear(station_dim, dim), nn.Linear(hour_dim, dim)
         self.query, self.key, self.value = (nn.Linear(dim // 4, dim // 4, bias=False) for _ in range(3))
         self.fc = nn.Linear(2 * dim, dim)
@@ -117,8 +121,15 @@ class CrossAttentionFusion(nn.Module):
         hour_emb: Tensor,  # (..., d_t) when
     ) -> Tensor:  # (..., d)
         "Ask in both directions, then join."
-        station, hour = (p.unflatten(-1, (4, -1)) for p in torch.broadcast_tensors(self.station_proj(station_emb), self.hour_proj(hour_emb)))
-        return self.fc(torch.cat([station + self.cross_attend(station, hour), hour + self.cross_attend(hour, station)], dim=-1).flatten(-2))
+        station, hour = (
+            p.unflatten(-1, (4, -1))
+            for p in torch.broadcast_tensors(self.station_proj(station_emb), self.hour_proj(hour_emb))
+        )
+        return self.fc(
+            torch.cat(
+                [station + self.cross_attend(station, hour), hour + self.cross_attend(hour, station)], dim=-1
+            ).flatten(-2)
+        )
 
 # %% ../../nbs/04_denoisers/03_fusion.ipynb #5c33773a
 class DecoupledFusion(nn.Module):

@@ -6,16 +6,19 @@
 __all__ = ['EmbeddedCondition', 'drop_condition', 'classifier_free_guidance']
 
 # %% ../../nbs/04_denoisers/06_guidance.ipynb #d261f1cf
-import torch
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import torch
 from torch import Tensor
+
 from .stunet import ConditionLike, STUnet
 
 # %% ../../nbs/04_denoisers/06_guidance.ipynb #ecef7e8f
 @dataclass(frozen=True)
 class EmbeddedCondition:
     "A condition as its two embeddings."
+
     station_emb: Tensor  # (B, d_s) embedding of the base station
     hour_emb: Tensor  # (B, L, d_t) embedding of each hour
 

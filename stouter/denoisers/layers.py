@@ -8,7 +8,7 @@ __all__ = ['to_channels_first', 'to_channels_last', 'ChannelsLastConv1d', 'Upsam
 
 # %% ../../nbs/04_denoisers/01_layers.ipynb #988addab
 import torch
-from torch import nn, Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 # %% ../../nbs/04_denoisers/01_layers.ipynb #beef39ba
@@ -49,7 +49,9 @@ class ChannelsLastConv1d(nn.Module):
     ) -> Tensor:  # (B, ceil(L / stride), C_out)
         "Convolve the image."
         padding = self.weight.shape[1] // 2
-        return to_channels_last(F.conv2d(to_channels_first(x), to_channels_first(self.weight), self.bias, (1, self.stride), (0, padding)))
+        return to_channels_last(
+            F.conv2d(to_channels_first(x), to_channels_first(self.weight), self.bias, (1, self.stride), (0, padding))
+        )
 
 # %% ../../nbs/04_denoisers/01_layers.ipynb #5c39b526
 class Upsample(ChannelsLastConv1d):
@@ -97,8 +99,8 @@ class RandomFourierFeatures(nn.Module):
     ):
         super().__init__()
         self.dim = station_dim + n_features
-        self.weight = nn.Parameter(torch.randn(n_features, station_dim))      # w: embeddings have about unit variance
-        self.bias = nn.Parameter(2 * torch.pi * torch.rand(n_features))     # b
+        self.weight = nn.Parameter(torch.randn(n_features, station_dim))  # w: embeddings have about unit variance
+        self.bias = nn.Parameter(2 * torch.pi * torch.rand(n_features))  # b
 
     def forward(
         self,

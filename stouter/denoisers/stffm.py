@@ -6,10 +6,12 @@
 __all__ = ['sinusoidal_embedding', 'TimestepEmbedding', 'STFFM', 'downsample_hours']
 
 # %% ../../nbs/04_denoisers/04_stffm.ipynb #cd192b43
-import torch
 from collections.abc import Callable
-from torch import nn, Tensor
+
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
+
 from .fusion import ConcatFusion
 from .layers import ChannelsLastConv1d
 
@@ -80,9 +82,9 @@ class STFFM(nn.Module):
     ) -> Tensor:  # (S B, L, C_out)
         "Eq. 16, then Eq. 17."
         step_term = F.linear(step_emb, self.cond_proj.weight).unflatten(0, (-1, len(cond)))  # (S, B, C_out)
-        f_st = (cond + step_term[:, :, None]).flatten(0, 1)                          # (S B, L, C_out), Eq. 16
-        h = self.conv_in(x)                                                          # (S B, L, C_out)
-        return F.elu(h + self.conv_out(h + f_st))                                    # Eq. 17
+        f_st = (cond + step_term[:, :, None]).flatten(0, 1)  # (S B, L, C_out), Eq. 16
+        h = self.conv_in(x)  # (S B, L, C_out)
+        return F.elu(h + self.conv_out(h + f_st))  # Eq. 17
 
 # %% ../../nbs/04_denoisers/04_stffm.ipynb #d75525eb
 def downsample_hours(

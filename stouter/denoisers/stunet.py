@@ -7,16 +7,18 @@ __all__ = ['ResidualAttention', 'UNetBlock', 'DownUpBlock', 'MidBlock', 'STUnetL
            'check_condition', 'STUnet', 'forward_features', 'init_weights']
 
 # %% ../../nbs/04_denoisers/05_stunet.ipynb #c4360ed2
-import torch
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
-from torch import nn, Tensor
+
+import torch
+from torch import Tensor, nn
+
 from .attention import LinearAttention, MultiHeadAttention
 from .fusion import ConcatFusion
 from .layers import ChannelsLastConv1d, ChannelsLastGroupNorm, RandomFourierFeatures, Upsample
-from .stffm import downsample_hours, STFFM, TimestepEmbedding
+from .stffm import STFFM, TimestepEmbedding, downsample_hours
 
 # %% ../../nbs/04_denoisers/05_stunet.ipynb #cf001388
 class ResidualAttention(nn.Module):
@@ -106,8 +108,10 @@ class STUnetLayers(nn.Module):
         super().__init__()
         self.station_features = RandomFourierFeatures(station_dim, n_fourier_features)
         channels = [base_channels * m for m in channel_multipliers]
-        pairs = list(zip(channels, channels[1:]))     # (channels of a level, channels of the one below)
-        stffm = partial(STFFM, station_dim=self.station_features.dim, hour_dim=hour_dim, step_dim=2 * base_channels, fusion=fusion)
+        pairs = list(zip(channels, channels[1:]))  # (channels of a level, channels of the one below)
+        stffm = partial(
+            STFFM, station_dim=self.station_features.dim, hour_dim=hour_dim, step_dim=2 * base_channels, fusion=fusion
+        )
 
         def down_up_block(a: int, b: int) -> DownUpBlock:
             return DownUpBlock(stffm, a, b, LinearAttention(b, n_heads))
@@ -134,6 +138,7 @@ class ConditionLike(Protocol):
 @dataclass(frozen=True)
 class UNetCondition:
     "B conditions, as the blocks want them."
+
     n_hours: int  # L
     down: list[tuple[Tensor, Tensor]]  # for each level: (B, L_k, C_k) for each STFFM
     mid: tuple[Tensor, Tensor]
@@ -149,7 +154,9 @@ def check_condition(
 ) -> None:
     "Raises `ValueError` if the guide is for other hours, or the samples are no multiple of its conditions."
     if cond.n_hours != x_t.shape[-1] or len(x_t) % len(cond):
-        raise ValueError(f"{len(cond)} conditions of {cond.n_hours} hours do not fit {len(x_t)} samples of {x_t.shape[-1]} hours")
+        raise ValueError(
+            f"{len(cond)} conditions of {cond.n_hours} hours do not fit {len(x_t)} samples of {x_t.shape[-1]} hours"
+        )
 
 # %% ../../nbs/04_denoisers/05_stunet.ipynb #f367121c
 class STUnet(STUnetLayers):
@@ -164,7 +171,10 @@ class STUnet(STUnetLayers):
         hour_embs = [hour_emb.mean(1, keepdim=True) if self.pool_hours else hour_emb]
         for _ in self.downsamplers:
             hour_embs.append(downsample_hours(hour_embs[-1]))
-        down, up = ([block.embed_condition(station_emb, h) for block, h in zip(blocks, hour_embs)] for blocks in (self.down_blocks, self.up_blocks))
+        down, up = (
+            [block.embed_condition(station_emb, h) for block, h in zip(blocks, hour_embs)]
+            for blocks in (self.down_blocks, self.up_blocks)
+        )
         return UNetCondition(hour_emb.shape[1], down, self.mid_block.embed_condition(station_emb, hour_embs[-1]), up)
 
     def denoise(
@@ -189,17 +199,17 @@ def forward_features(
     cond: UNetCondition,  # of B conditions
 ) -> Tensor:  # (S B, L, base_channels) features of every hour
     "Down, middle, up, with the outputs of the way down cropped to and concatenated on the way up."
-    h, skips = net.conv_in(x), []                                    # (S B, L, base_channels)
+    h, skips = net.conv_in(x), []  # (S B, L, base_channels)
     for k, down in enumerate(net.down_blocks):
         if k:
-            h = net.downsamplers[k - 1](h)                            # half as long
+            h = net.downsamplers[k - 1](h)  # half as long
         h = down(h, step_emb, cond.down[k])
         skips.append(h)
     h = net.mid_block(h, step_emb, cond.mid)
     for k in reversed(range(len(net.up_blocks))):
         h = net.up_blocks[k](torch.cat([h, skips[k]], dim=-1), step_emb, cond.up[k])
         if k:
-            h = net.upsamplers[k - 1](h)[:, : skips[k - 1].shape[1]]   # twice as long, cropped
+            h = net.upsamplers[k - 1](h)[:, : skips[k - 1].shape[1]]  # twice as long, cropped
     return h
 
 # %% ../../nbs/04_denoisers/05_stunet.ipynb #8f826ea7
@@ -208,6 +218,6 @@ def init_weights(
 ) -> None:
     "Output zero at first, and signals of even size inside."
     for conv in (net.conv_in, *net.downsamplers, *net.upsamplers):
-        nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)         # taps x channels that meet one output
+        nn.init.normal_(conv.weight, std=conv.weight[0].numel() ** -0.5)  # taps x channels that meet one output
     nn.init.zeros_(net.conv_out.weight)
     nn.init.zeros_(net.conv_out.bias)

@@ -7,9 +7,11 @@ __all__ = ['NoisePredictor', 'FINAL_NOISE_VARIANCE', 'half_log_snr', 'dpm_solver
            'integrate_dpmpp_2m', 'sample_dpmpp_2m']
 
 # %% ../../nbs/03_diffusion/03_dpm_solver.ipynb #9187a6b4
-import torch
 from collections.abc import Callable
+
+import torch
 from torch import Tensor
+
 from .forward import Generators, NoiseSchedule, randn_tensor, respace
 
 # %% ../../nbs/03_diffusion/03_dpm_solver.ipynb #428c6a61
@@ -79,4 +81,11 @@ def sample_dpmpp_2m(
     final_noise_variance: float = FINAL_NOISE_VARIANCE,  # share of noise in the variance where the last stride begins; 0 at the lowest level of the chain
 ) -> Tensor:  # (B, 1, L) generated x0
     "Draw samples by DPM-Solver++ (2M). Raises `ValueError` if `n_steps` exceeds T."
-    return integrate_dpmpp_2m(predict_eps, randn_tensor(shape, generator).to(schedule.alpha_bar), schedule, n_steps, spacing_power, final_noise_variance)
+    return integrate_dpmpp_2m(
+        predict_eps,
+        randn_tensor(shape, generator).to(schedule.alpha_bar),
+        schedule,
+        n_steps,
+        spacing_power,
+        final_noise_variance,
+    )

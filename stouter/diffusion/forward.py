@@ -7,9 +7,10 @@ __all__ = ['BETA_MAX', 'SCHEDULES', 'Generators', 'NoiseSchedule', 'linear_sched
            'rescaled_linear_schedule', 'cosine_schedule', 'respace', 'randn_tensor']
 
 # %% ../../nbs/03_diffusion/01_forward.ipynb #6b095589
-import torch
 from collections.abc import Sequence
-from torch import nn, Tensor
+
+import torch
+from torch import Tensor, nn
 
 # %% ../../nbs/03_diffusion/01_forward.ipynb #16ed97ac
 class NoiseSchedule(nn.Module):
@@ -39,7 +40,9 @@ def linear_schedule(
 ) -> NoiseSchedule:  # ends in noise at T = 1000
     "The paper's schedule: betas rise linearly (section 5.1). Raises `ValueError` unless 0 < beta_start <= beta_end < 1."
     if n_steps < 1 or not 0 < beta_start <= beta_end < 1:
-        raise ValueError(f"need n_steps >= 1 and 0 < beta_start <= beta_end < 1; got {n_steps}, {beta_start}, {beta_end}")
+        raise ValueError(
+            f"need n_steps >= 1 and 0 < beta_start <= beta_end < 1; got {n_steps}, {beta_start}, {beta_end}"
+        )
     return NoiseSchedule(torch.linspace(beta_start, beta_end, n_steps, dtype=torch.float64))
 
 # %% ../../nbs/03_diffusion/01_forward.ipynb #31463636
@@ -94,18 +97,27 @@ def respace(
 ) -> tuple[NoiseSchedule, Tensor]:  # the shorter chain, and (n_steps,) long, the kept steps, rising
     "Keep `n_steps` of the chain, always the last one. Raises `ValueError` unless 1 <= n_steps <= T."
     if not 1 <= n_steps <= schedule.n_steps:
-        raise ValueError(f"cannot take {n_steps} steps of a chain of {schedule.n_steps}; choose 1 to {schedule.n_steps}")
+        raise ValueError(
+            f"cannot take {n_steps} steps of a chain of {schedule.n_steps}; choose 1 to {schedule.n_steps}"
+        )
     if n_steps == schedule.n_steps:
         return schedule, torch.arange(n_steps)
     t_min = min(t_min, schedule.n_steps - n_steps)
     grid = torch.linspace(1, 0, n_steps, dtype=torch.float64).flip(0)
-    steps = (t_min + (schedule.n_steps - 1 - t_min) * grid**spacing_power).round().long().maximum(t_min + torch.arange(n_steps))
+    steps = (
+        (t_min + (schedule.n_steps - 1 - t_min) * grid**spacing_power)
+        .round()
+        .long()
+        .maximum(t_min + torch.arange(n_steps))
+    )
     alpha_bar_kept = schedule.alpha_bar.cpu().double()[steps]
     alpha = alpha_bar_kept / torch.cat([alpha_bar_kept.new_ones(1), alpha_bar_kept[:-1]])
     return NoiseSchedule(1 - alpha).to(schedule.alpha_bar), steps
 
 # %% ../../nbs/03_diffusion/01_forward.ipynb #e9b3b5c0
-Generators = torch.Generator | Sequence[torch.Generator] | None  # of noise, on the CPU: one for all samples, one for each, or PyTorch's own
+Generators = (
+    torch.Generator | Sequence[torch.Generator] | None
+)  # of noise, on the CPU: one for all samples, one for each, or PyTorch's own
 
 
 def randn_tensor(

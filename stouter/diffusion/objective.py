@@ -8,7 +8,8 @@ __all__ = ['OBJECTIVES', 'LOSSES', 'EpsilonPrediction', 'PaperPrediction', 'VPre
 # %% ../../nbs/03_diffusion/04_objective.ipynb #4d5d6ff6
 from torch import Tensor
 from torch.nn import functional as F
-from .forward import extract, NoiseSchedule
+
+from .forward import NoiseSchedule, extract
 
 # %% ../../nbs/03_diffusion/04_objective.ipynb #71a2c516
 class EpsilonPrediction:

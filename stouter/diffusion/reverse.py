@@ -6,11 +6,13 @@
 __all__ = ['SAMPLERS', 'q_posterior', 'alpha_bar_prev', 'ddpm_step', 'ddim_step', 'sample_loop', 'sample_ddpm', 'sample_ddim']
 
 # %% ../../nbs/03_diffusion/02_reverse.ipynb #a8721665
-import torch
 from collections.abc import Callable
+
+import torch
 from torch import Tensor
+
 from .dpm_solver import NoisePredictor, sample_dpmpp_2m
-from .forward import extract, Generators, NoiseSchedule, randn_tensor, respace
+from .forward import Generators, NoiseSchedule, extract, randn_tensor, respace
 
 # %% ../../nbs/03_diffusion/02_reverse.ipynb #cbc8848a
 def q_posterior(
@@ -73,6 +75,7 @@ def sample_loop(
     generator: Generators = None,  # on the CPU, see `randn_tensor`
 ) -> Tensor:  # (B, 1, L) generated x0
     "Repeat `step` from pure noise down to the clean sample (Eq. 8)."
+
     def noise():
         return randn_tensor(shape, generator).to(schedule.alpha_bar)
 
@@ -106,6 +109,7 @@ def sample_ddim(
     eta: float = 0.0,  # share of fresh noise: 0 none, 1 as much as DDPM
 ) -> Tensor:  # (B, 1, L) generated x0
     "Draw samples by DDIM, good with few steps. Raises `ValueError` if `n_steps` exceeds T."
+
     def step(*arguments):
         return ddim_step(*arguments, eta=eta)
 

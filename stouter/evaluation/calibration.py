@@ -7,8 +7,10 @@ __all__ = ['central_interval', 'max_coverage', 'coverage_terms', 'interval_cover
            'rank_terms', 'pit_histogram', 'distance_from_uniform', 'pit_error']
 
 # %% ../../nbs/07_evaluation/04_calibration.ipynb #69933c81
-import numpy as np
 from functools import partial
+
+import numpy as np
+
 from .streaming import EvalBatch, streaming_mean, streaming_means
 
 # %% ../../nbs/07_evaluation/04_calibration.ipynb #c61412ef
@@ -17,6 +19,7 @@ def central_interval(
     level: float,  # nominal coverage, 0 < level < 1
 ) -> tuple[np.ndarray, np.ndarray]:  # lower and upper edge, (n,) each
     "Central band of the samples: quantiles at positions p (S + 1), at most their range."
+
     def quantile(p):
         below, fraction = divmod(np.clip(p * (len(sorted_samples) + 1) - 1, 0, len(sorted_samples) - 1), 1)
         low, high = sorted_samples[int(below)], sorted_samples[min(int(below) + 1, len(sorted_samples) - 1)]

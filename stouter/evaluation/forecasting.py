@@ -6,11 +6,12 @@
 __all__ = ['WindowDataset', 'Forecaster', 'train_forecaster', 'forecast_errors', 'seasonal_naive', 'case_study']
 
 # %% ../../nbs/07_evaluation/13_forecasting.ipynb #062f0066
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pandas as pd
 import torch
-from collections.abc import Callable, Sequence
-from torch import nn, Tensor
+from torch import Tensor, nn
 
 # %% ../../nbs/07_evaluation/13_forecasting.ipynb #997d3915
 class WindowDataset:
@@ -24,11 +25,15 @@ class WindowDataset:
     ):
         flat, self.history = torch.as_tensor(np.ascontiguousarray(series, np.float32)).flatten(0, -2), history
         if flat.shape[1] < history + horizon:
-            raise ValueError(f"series of {flat.shape[1]} hours hold no window of {history} + {horizon}; give longer series or a shorter window")
-        self.views = flat.unfold(1, history + horizon, 1)                # (R, W, history + horizon), nothing copied
+            raise ValueError(
+                f"series of {flat.shape[1]} hours hold no window of {history} + {horizon}; give longer series or a shorter window"
+            )
+        self.views = flat.unfold(1, history + horizon, 1)  # (R, W, history + horizon), nothing copied
         missing = flat.isnan().int().cumsum(1)
         before = torch.cat([torch.zeros_like(missing[:, :1]), missing], dim=1)
-        self.index = (before[:, history + horizon:] == before[:, :-history - horizon]).nonzero()      # (n, 2) row, first hour
+        self.index = (
+            before[:, history + horizon :] == before[:, : -history - horizon]
+        ).nonzero()  # (n, 2) row, first hour
         if not len(self.index):
             raise ValueError(f"no window of {history} + {horizon} hours is whole; every one misses an hour")
 
@@ -41,7 +46,7 @@ class WindowDataset:
     ) -> tuple[Tensor, Tensor]:  # (b, history), (b, horizon)
         row, first = self.index[indices].T
         window = self.views[row, first]
-        return window[:, :self.history], window[:, self.history:]
+        return window[:, : self.history], window[:, self.history :]
 
 # %% ../../nbs/07_evaluation/13_forecasting.ipynb #af15b6a3
 class Forecaster(nn.Module):
@@ -114,8 +119,10 @@ def seasonal_naive(
 ) -> Callable[[Tensor], Tensor]:  # (b, history >= lag) -> (b, horizon)
     "The same hour, `lag` hours ago. Raises `ValueError` for a lag shorter than the horizon."
     if lag < horizon:
-        raise ValueError(f"a lag of {lag} hours cannot predict {horizon}: the last of them would need hours that are not there yet")
-    return lambda past: past[:, past.shape[1] - lag:][:, :horizon]
+        raise ValueError(
+            f"a lag of {lag} hours cannot predict {horizon}: the last of them would need hours that are not there yet"
+        )
+    return lambda past: past[:, past.shape[1] - lag :][:, :horizon]
 
 # %% ../../nbs/07_evaluation/13_forecasting.ipynb #099ea95a
 def case_study(
@@ -129,20 +136,31 @@ def case_study(
     on_fit: Callable[[str, int], None] | None = None,  # called with method and seed before each fit
 ) -> pd.DataFrame:  # one row per protocol, method and seed: `protocol`, `method`, `seed`, `MAE`, `RMSE`
     "TSTR, TRTR, TRTS and the seasonal naive (section 6.6). Raises `ValueError` for series that hold no window."
+
     def fit(method, series, seed):
         if on_fit:
             on_fit(method, seed)
         return train_forecaster(series, seed, n_updates, history, horizon)
 
     def test_windows(context):  # windows whose last hours fill the test
-        return WindowDataset(real[..., max(real.shape[-1] - n_test - context, 0):], context, horizon)
+        return WindowDataset(real[..., max(real.shape[-1] - n_test - context, 0) :], context, horizon)
+
     train, test = real[..., :-n_test], test_windows(history)
     lag = 168 if train.shape[-1] >= 168 else 24
-    rows = [("seasonal naive", f"{lag} hours ago", seeds[0], *forecast_errors(seasonal_naive(lag, horizon), test_windows(lag)))]
+    rows = [
+        (
+            "seasonal naive",
+            f"{lag} hours ago",
+            seeds[0],
+            *forecast_errors(seasonal_naive(lag, horizon), test_windows(lag)),
+        )
+    ]
     for seed in seeds:
         real_forecaster = fit("real", train, seed)
         rows.append(("TRTR", "real", seed, *forecast_errors(real_forecaster, test)))
         for method, series in synthetic.items():
             rows.append(("TSTR", method, seed, *forecast_errors(fit(method, series, seed), test)))
-            rows.append(("TRTS", method, seed, *forecast_errors(real_forecaster, WindowDataset(series, history, horizon))))
+            rows.append(
+                ("TRTS", method, seed, *forecast_errors(real_forecaster, WindowDataset(series, history, horizon)))
+            )
     return pd.DataFrame(rows, columns=["protocol", "method", "seed", "MAE", "RMSE"])

@@ -7,14 +7,17 @@ __all__ = ['QUANTILE_LEVELS', 'PooledValues', 'pool_values', 'elementwise_jsd', 
            'wasserstein_from_pooled', 'wasserstein', 'sorted_quantile', 'quantile_error_from_pooled', 'quantile_error']
 
 # %% ../../nbs/07_evaluation/05_marginals.ipynb #4b606fee
-import numpy as np
 from typing import NamedTuple
+
+import numpy as np
 from scipy.special import rel_entr
+
 from .streaming import iter_batches
 
 # %% ../../nbs/07_evaluation/05_marginals.ipynb #1bd68797
 class PooledValues(NamedTuple):
     "All values of both sides, smallest first."
+
     real: np.ndarray  # (n,)
     generated: np.ndarray  # (S * n,)
 
@@ -31,7 +34,7 @@ def pool_values(
     pooled = PooledValues(np.empty(n, dtype), np.empty(n * len(generated), dtype))
     for batch in iter_batches(real, generated):
         for out, values, each in zip(pooled, (batch.observed, batch.samples), (1, len(generated))):
-            out[taken * each:][:values.size] = values.ravel()
+            out[taken * each :][: values.size] = values.ravel()
         taken += batch.observed.size
     for values in pooled:
         values.sort()
@@ -77,7 +80,7 @@ def wasserstein_from_pooled(
     real, total = pooled.real[:, None], 0.0
     generated = pooled.generated.reshape(len(real), -1)
     for first in range(0, len(real), size):
-        total += np.abs(generated[first:first + size] - real[first:first + size]).sum(dtype=np.float64)
+        total += np.abs(generated[first : first + size] - real[first : first + size]).sum(dtype=np.float64)
     return float(total / generated.size)
 
 
@@ -89,7 +92,11 @@ def wasserstein(
     return wasserstein_from_pooled(pool_values(real, generated))
 
 # %% ../../nbs/07_evaluation/05_marginals.ipynb #c521f8c3
-QUANTILE_LEVELS = {"q95_rel_error": 0.95, "q99_rel_error": 0.99, "q999_rel_error": 0.999}  # name of a metric -> its level
+QUANTILE_LEVELS = {
+    "q95_rel_error": 0.95,
+    "q99_rel_error": 0.99,
+    "q999_rel_error": 0.999,
+}  # name of a metric -> its level
 
 
 def sorted_quantile(
@@ -98,7 +105,7 @@ def sorted_quantile(
 ) -> float:  # linear between neighbours
     "Quantile of sorted values."
     below, fraction = divmod(level * (len(values) - 1), 1)
-    pair = values[int(below):int(below) + 2].astype(np.float64)
+    pair = values[int(below) : int(below) + 2].astype(np.float64)
     return float(pair[0] + fraction * (pair[-1] - pair[0]))
 
 

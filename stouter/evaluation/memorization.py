@@ -20,8 +20,8 @@ def nearest_distance(
     days, best = days.astype(np.float64), np.full(len(days), np.inf)
     nearest = np.zeros(len(days), dtype=int)
     for first in range(0, len(pool), chunk_size):
-        part = pool[first:first + chunk_size].astype(np.float64)
-        square = (part ** 2).sum(1) - 2 * days @ part.T
+        part = pool[first : first + chunk_size].astype(np.float64)
+        square = (part**2).sum(1) - 2 * days @ part.T
         index = square.argmin(1)
         value = square[np.arange(len(days)), index]
         nearer = value < best
@@ -49,7 +49,9 @@ def nn_distance_ratio(
 ) -> float:  # 0 = copies, 1 = as new as real days; NaN if test days are copies themselves or nothing is whole
     "How near generated days come to training days, against new real ones."
     pool = complete_days(train)
-    generated_distance, real_distance = (nearest_distance(complete_days(x, rng, n_days), pool) for x in (generated, real))
+    generated_distance, real_distance = (
+        nearest_distance(complete_days(x, rng, n_days), pool) for x in (generated, real)
+    )
     usable = len(pool) and len(generated_distance) and len(real_distance) and real_distance.mean() > 0
     return float(generated_distance.mean() / real_distance.mean()) if usable else np.nan
 
@@ -89,18 +91,30 @@ def diversity(
     hour_of_week: np.ndarray,  # (D, 24) Sunday 00:00 = 0
     rng: np.random.Generator,  # draws stations
     n_stations: int = 500,  # at most
-) -> float:  # 0 = always the same day, 1 = as different as real days of a kind; NaN with one sample or no two days of a kind
+) -> (
+    float
+):  # 0 = always the same day, 1 = as different as real days of a kind; NaN with one sample or no two days of a kind
     "How much samples of one condition differ, against real days of a kind."
     subset = rng.permutation(len(real))[:n_stations]
     weekend, generated_distance, real_distance = hour_of_week[:, 0] // 24 % 6 == 0, [], []
     for day_type in (weekend, ~weekend):
         if day_type.sum() > 1 and len(generated) > 1:
             days = np.moveaxis(real[subset][:, day_type], 1, 0).astype(np.float64)
-            real_distance.append(np.repeat(mean_pairwise_distance(days), day_type.sum()))                # once for each day that the samples stand for
-            generated_distance.append(mean_pairwise_distance(generated[:, subset][:, :, day_type].astype(np.float64)).ravel())
-    generated_distance, real_distance = (np.concatenate(side) if side else np.array([np.nan]) for side in (generated_distance, real_distance))
+            real_distance.append(
+                np.repeat(mean_pairwise_distance(days), day_type.sum())
+            )  # once for each day that the samples stand for
+            generated_distance.append(
+                mean_pairwise_distance(generated[:, subset][:, :, day_type].astype(np.float64)).ravel()
+            )
+    generated_distance, real_distance = (
+        np.concatenate(side) if side else np.array([np.nan]) for side in (generated_distance, real_distance)
+    )
     both = np.isfinite(generated_distance) & np.isfinite(real_distance)
-    return float(generated_distance[both].mean() / real_distance[both].mean()) if both.any() and real_distance[both].mean() > 0 else np.nan
+    return (
+        float(generated_distance[both].mean() / real_distance[both].mean())
+        if both.any() and real_distance[both].mean() > 0
+        else np.nan
+    )
 
 # %% ../../nbs/07_evaluation/10_memorization.ipynb #f8c27e60
 def memorization_metrics(

@@ -7,12 +7,40 @@ __all__ = ['COVERAGE_LEVELS', 'METRICS', 'PAIRED_METRICS', 'METRIC_GOALS', 'METR
            'squared_error_terms', 'mae', 'rmse', 'softmax_jsd_terms', 'jsd_paper', 'metric_goals', 'score']
 
 # %% ../../nbs/07_evaluation/02_metrics.ipynb #80b3a1a8
-import numpy as np
 from functools import partial
+
+import numpy as np
 from scipy.special import softmax
-from .calibration import coverage_terms, distance_from_uniform, interval_coverage, interval_width, interval_width_terms, max_coverage, pit_error, rank_terms
-from .marginals import elementwise_jsd, jsd_from_pooled, jsd_pooled, pool_values, quantile_error, quantile_error_from_pooled, QUANTILE_LEVELS, wasserstein, wasserstein_from_pooled
-from .proper_scores import crps, crps_terms, energy_score, energy_terms, variogram_score, variogram_terms
+
+from stouter.evaluation.calibration import (
+    coverage_terms,
+    distance_from_uniform,
+    interval_coverage,
+    interval_width,
+    interval_width_terms,
+    max_coverage,
+    pit_error,
+    rank_terms,
+)
+from stouter.evaluation.marginals import (
+    QUANTILE_LEVELS,
+    elementwise_jsd,
+    jsd_from_pooled,
+    jsd_pooled,
+    pool_values,
+    quantile_error,
+    quantile_error_from_pooled,
+    wasserstein,
+    wasserstein_from_pooled,
+)
+from stouter.evaluation.proper_scores import (
+    crps,
+    crps_terms,
+    energy_score,
+    energy_terms,
+    variogram_score,
+    variogram_terms,
+)
 from .streaming import EvalBatch, streaming_mean, streaming_means
 
 # %% ../../nbs/07_evaluation/02_metrics.ipynb #4e74869f
@@ -52,7 +80,10 @@ def softmax_jsd_terms(
     "Terms of the divergence between the softmax of a real day and those of its samples, mean over samples."
     has_values = batch.is_observed.any(axis=1)
     is_observed = batch.is_observed[has_values]
-    p, q = (softmax(np.where(is_observed, v[..., has_values, :].astype(np.float64), -np.inf), axis=-1) for v in (batch.real, batch.generated))
+    p, q = (
+        softmax(np.where(is_observed, v[..., has_values, :].astype(np.float64), -np.inf), axis=-1)
+        for v in (batch.real, batch.generated)
+    )
     return elementwise_jsd(p, q).mean(0)[is_observed]
 
 
@@ -66,25 +97,48 @@ def jsd_paper(
 # %% ../../nbs/07_evaluation/02_metrics.ipynb #e3c0e046
 COVERAGE_LEVELS = {"coverage_50": 0.5, "coverage_80": 0.8, "coverage_95": 0.95}  # name of a metric -> nominal level
 METRICS = {
-    "mae": mae, "rmse": rmse, "jsd_paper": jsd_paper, "jsd_pooled": jsd_pooled, "crps": crps, "coverage_80": interval_coverage,
-    "energy_score": energy_score, "variogram_score": variogram_score, "coverage_50": partial(interval_coverage, level=0.5),
-    "coverage_95": partial(interval_coverage, level=0.95), "interval_width_80": interval_width, "pit_error": pit_error, "wasserstein_1": wasserstein,
+    "mae": mae,
+    "rmse": rmse,
+    "jsd_paper": jsd_paper,
+    "jsd_pooled": jsd_pooled,
+    "crps": crps,
+    "coverage_80": interval_coverage,
+    "energy_score": energy_score,
+    "variogram_score": variogram_score,
+    "coverage_50": partial(interval_coverage, level=0.5),
+    "coverage_95": partial(interval_coverage, level=0.95),
+    "interval_width_80": interval_width,
+    "pit_error": pit_error,
+    "wasserstein_1": wasserstein,
     **{name: partial(quantile_error, level=level) for name, level in QUANTILE_LEVELS.items()},
 }
 PAIRED_METRICS = ("mae", "rmse", "jsd_paper")
-METRIC_GOALS = {name: "lower" for name in METRICS if name != "interval_width_80"} | COVERAGE_LEVELS | dict.fromkeys(QUANTILE_LEVELS, 0.0)
+METRIC_GOALS = (
+    {name: "lower" for name in METRICS if name != "interval_width_80"}
+    | COVERAGE_LEVELS
+    | dict.fromkeys(QUANTILE_LEVELS, 0.0)
+)
 
 
 def metric_goals(
     n_samples: int,  # S, samples that each method drew
-) -> dict[str, str | float]:  # metric -> "lower", or the value to aim at; a metric that is not here is shown and not judged
+) -> dict[
+    str, str | float
+]:  # metric -> "lower", or the value to aim at; a metric that is not here is shown and not judged
     "`METRIC_GOALS` with the coverage that S samples can reach."
     return METRIC_GOALS | {name: max_coverage(level, n_samples) for name, level in COVERAGE_LEVELS.items()}
 
 # %% ../../nbs/07_evaluation/02_metrics.ipynb #b0d6f874
 METRIC_TERMS = {
-    "mae": abs_error_terms, "rmse": squared_error_terms, "jsd_paper": softmax_jsd_terms, "crps": crps_terms, "energy_score": energy_terms, "variogram_score": variogram_terms,
-    "interval_width_80": interval_width_terms, "pit_error": rank_terms, **{name: partial(coverage_terms, level=level) for name, level in COVERAGE_LEVELS.items()},
+    "mae": abs_error_terms,
+    "rmse": squared_error_terms,
+    "jsd_paper": softmax_jsd_terms,
+    "crps": crps_terms,
+    "energy_score": energy_terms,
+    "variogram_score": variogram_terms,
+    "interval_width_80": interval_width_terms,
+    "pit_error": rank_terms,
+    **{name: partial(coverage_terms, level=level) for name, level in COVERAGE_LEVELS.items()},
 }
 
 
@@ -95,6 +149,12 @@ def score(
     "All metrics of one method. Raises `ValueError` for shapes that do not fit or samples that are not finite."
     means = streaming_means(real, generated, METRIC_TERMS)
     pooled = pool_values(real, generated)
-    finished = {**means, "rmse": means["rmse"] ** 0.5, "pit_error": distance_from_uniform(means["pit_error"]), "jsd_pooled": jsd_from_pooled(pooled),
-                "wasserstein_1": wasserstein_from_pooled(pooled), **{name: quantile_error_from_pooled(pooled, level) for name, level in QUANTILE_LEVELS.items()}}
+    finished = {
+        **means,
+        "rmse": means["rmse"] ** 0.5,
+        "pit_error": distance_from_uniform(means["pit_error"]),
+        "jsd_pooled": jsd_from_pooled(pooled),
+        "wasserstein_1": wasserstein_from_pooled(pooled),
+        **{name: quantile_error_from_pooled(pooled, level) for name, level in QUANTILE_LEVELS.items()},
+    }
     return {name: float(finished[name]) for name in METRICS}

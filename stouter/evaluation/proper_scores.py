@@ -6,8 +6,10 @@
 __all__ = ['crps_terms', 'crps', 'l2_norm', 'energy_terms', 'energy_score', 'variogram_terms', 'variogram_score']
 
 # %% ../../nbs/07_evaluation/03_proper_scores.ipynb #c1f7c598
-import numpy as np
 from functools import partial
+
+import numpy as np
+
 from .streaming import EvalBatch, streaming_mean
 
 # %% ../../nbs/07_evaluation/03_proper_scores.ipynb #50e12d53
@@ -67,7 +69,7 @@ def variogram_terms(
     real, generated = batch.zero_filled
     n, total, weight = len(generated), 0.0, 0.0
     for lag in range(1, real.shape[1]):
-        gap = np.abs(generated[..., lag:] - generated[..., :-lag])      # (S, b, L - lag)
+        gap = np.abs(generated[..., lag:] - generated[..., :-lag])  # (S, b, L - lag)
         mean_gap, root = gap.mean(0), np.sqrt(gap, out=gap).mean(0)
         error = (np.sqrt(np.abs(real[:, lag:] - real[:, :-lag])) - root) ** 2
         if fair and n > 1:

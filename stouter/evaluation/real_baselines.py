@@ -6,8 +6,10 @@
 __all__ = ['REAL_OTHER_DAY', 'REAL_SAME_DAY', 'n_replacement_days', 'sample_replacement_days', 'real_baseline_rows']
 
 # %% ../../nbs/07_evaluation/06_real_baselines.ipynb #848e7a0d
-import numpy as np
 from collections.abc import Callable
+
+import numpy as np
+
 from .metrics import score
 
 # %% ../../nbs/07_evaluation/06_real_baselines.ipynb #1077a29e
@@ -35,11 +37,15 @@ def sample_replacement_days(
     complete, groups = np.isfinite(days).all(axis=1), np.unique(groups, return_inverse=True)[1]
     n_samples = int(n_available.min()) if n_samples is None else n_samples
     if short := int((n_available < max(n_samples, 1)).sum()):
-        raise ValueError(f"{short} of {len(test_index)} judged days have fewer than {max(n_samples, 1)} other complete days of their kind, "
-                         f"the rarest {n_available.min()}; ask for fewer samples or give more days")
+        raise ValueError(
+            f"{short} of {len(test_index)} judged days have fewer than {max(n_samples, 1)} other complete days of their kind, "
+            f"the rarest {n_available.min()}; ask for fewer samples or give more days"
+        )
     picks = np.empty((n_samples, len(test_index)), np.int64)
-    by_group = np.split(np.flatnonzero(complete)[np.argsort(groups[complete], kind="stable")],
-                       np.bincount(groups[complete], minlength=groups.max() + 1).cumsum()[:-1])
+    by_group = np.split(
+        np.flatnonzero(complete)[np.argsort(groups[complete], kind="stable")],
+        np.bincount(groups[complete], minlength=groups.max() + 1).cumsum()[:-1],
+    )
     for column, row in enumerate(test_index):
         candidates = by_group[groups[row]]
         picks[:, column] = rng.permutation(candidates[candidates != row])[:n_samples]
@@ -59,4 +65,7 @@ def real_baseline_rows(
 ) -> dict[str, dict[str, float]]:  # row of the table -> metric -> value
     "Real days, evaluated as if they were generated. Raises as `sample_replacement_days`."
     real = days[test_index]
-    return {REAL_OTHER_DAY: evaluate(real, sample_replacement_days(days, groups, test_index, n_samples, generator)), REAL_SAME_DAY: evaluate(real, real[None])}
+    return {
+        REAL_OTHER_DAY: evaluate(real, sample_replacement_days(days, groups, test_index, n_samples, generator)),
+        REAL_SAME_DAY: evaluate(real, real[None]),
+    }

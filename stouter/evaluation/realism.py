@@ -7,6 +7,7 @@ __all__ = ['REALISM_GOALS', 'MIN_DAYS', 'split_into_days', 'n_complete_days', 'R
 
 # %% ../../nbs/07_evaluation/11_realism.ipynb #830b5414
 import numpy as np
+
 from .memorization import memorization_metrics
 from .spatial import spatial_metrics
 from .temporal import temporal_metrics
@@ -14,11 +15,24 @@ from .two_sample_tests import PairedRealDays
 
 # %% ../../nbs/07_evaluation/11_realism.ipynb #eaef9e45
 REALISM_GOALS = {
-    "acf_mae": "lower", "daily_profile_mae": "lower", "weekly_profile_mae": "lower",
-    "peak_hour_tv": "lower", "peak_hour_w1": "lower", "day_boundary_ratio": 1.0, "day_boundary_w1": "lower",
-    "correlogram_mae": "lower", "residual_correlogram_mae": "lower", "moran_mae": "lower", "residual_moran_mae": "lower",
-    "mmd_squared": "lower", "frechet_distance": "lower", "c2st_auc": 0.5, "c2st_auc_real": None,
-    "nn_distance_ratio": 1.0, "membership_auc": 0.5, "diversity": 1.0,
+    "acf_mae": "lower",
+    "daily_profile_mae": "lower",
+    "weekly_profile_mae": "lower",
+    "peak_hour_tv": "lower",
+    "peak_hour_w1": "lower",
+    "day_boundary_ratio": 1.0,
+    "day_boundary_w1": "lower",
+    "correlogram_mae": "lower",
+    "residual_correlogram_mae": "lower",
+    "moran_mae": "lower",
+    "residual_moran_mae": "lower",
+    "mmd_squared": "lower",
+    "frechet_distance": "lower",
+    "c2st_auc": 0.5,
+    "c2st_auc_real": None,
+    "nn_distance_ratio": 1.0,
+    "membership_auc": 0.5,
+    "diversity": 1.0,
 }
 
 # %% ../../nbs/07_evaluation/11_realism.ipynb #6dae4f98
@@ -30,18 +44,31 @@ def split_into_days(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # (N, D, 24), (S, N, D, 24), (D, 24), (N, D', 24)
     "Periods cut into days, without a copy. Raises `ValueError` for shapes that do not fit, periods that are not whole days, or samples that are not finite."
     real, generated, hour_of_week, train = map(np.asarray, (real, generated, hour_of_week, train))
-    for name, other, wanted in (("generated", generated.shape[1:], real.shape), ("hour_of_week", hour_of_week.shape, real.shape[1:]),
-                                ("train", train.shape[:1] + train.shape[2:], real.shape[:1] + real.shape[2:])):
+    for name, other, wanted in (
+        ("generated", generated.shape[1:], real.shape),
+        ("hour_of_week", hour_of_week.shape, real.shape[1:]),
+        ("train", train.shape[:1] + train.shape[2:], real.shape[:1] + real.shape[2:]),
+    ):
         if real.ndim != 3 or other != wanted or not real.size or not generated.size:
-            raise ValueError(f"{name} does not fit: expected real (N, P, L), generated (S, N, P, L), hour_of_week (P, L), train (N, P', L); "
-                             f"got {real.shape}, {generated.shape}, {hour_of_week.shape}, {train.shape}")
+            raise ValueError(
+                f"{name} does not fit: expected real (N, P, L), generated (S, N, P, L), hour_of_week (P, L), train (N, P', L); "
+                f"got {real.shape}, {generated.shape}, {hour_of_week.shape}, {train.shape}"
+            )
     days = hour_of_week.reshape(-1, 24) if real.shape[2] % 24 == 0 else np.array([[1]])
     if (days[:, 0] % 24).any() or (days - days[:, :1] != np.arange(days.shape[1])).any():
-        raise ValueError(f"expected periods of whole days from midnight, got {real.shape[2]} hours from hour {hour_of_week[0, 0]} of the week")
+        raise ValueError(
+            f"expected periods of whole days from midnight, got {real.shape[2]} hours from hour {hour_of_week[0, 0]} of the week"
+        )
     if bad := sum(int((~np.isfinite(g) & np.isfinite(real)).any(-1).sum()) for g in generated):
-        raise ValueError(f"generated traffic is not finite in {bad} periods where the real traffic is there; look at the sampler")
-    return (real.reshape(len(real), -1, 24), generated.reshape(*generated.shape[:2], -1, 24), days,
-            train.reshape(len(train), -1, 24))
+        raise ValueError(
+            f"generated traffic is not finite in {bad} periods where the real traffic is there; look at the sampler"
+        )
+    return (
+        real.reshape(len(real), -1, 24),
+        generated.reshape(*generated.shape[:2], -1, 24),
+        days,
+        train.reshape(len(train), -1, 24),
+    )
 
 # %% ../../nbs/07_evaluation/11_realism.ipynb #0c3d656d
 MIN_DAYS = 2  # whole station-days that realism needs
@@ -63,7 +90,8 @@ class RealismEvaluator:
         self,
         real: np.ndarray,  # (N, P, L) scaled, not seen by the generators, NaN = missing
         hour_of_week: np.ndarray,  # (P, L) of every hour, Sunday 00:00 = 0; L a multiple of 24, from midnight
-        train: np.ndarray | None = None,  # (N, P', L) scaled, seen by the generators; None: there is nothing to remember
+        train: np.ndarray
+        | None = None,  # (N, P', L) scaled, seen by the generators; None: there is nothing to remember
         positions: np.ndarray | None = None,  # (N, 2) degrees east and north, if known
         n_samples: int = 16,  # S of the methods
         seed: int = 0,  # of the subsamples
@@ -78,7 +106,11 @@ class RealismEvaluator:
         if (n := n_complete_days(self.real)) < MIN_DAYS:
             raise ValueError(f"expected two or more whole real days, got {n}; realism cannot be judged")
         self.positions, self.seed, self.n_days, self.n_stations = positions, seed, n_days, n_stations
-        self.pairs = {n_samples: PairedRealDays.from_real(self.real, self.hour_of_week, n_samples, np.random.default_rng([seed, 1]), n_days)}
+        self.pairs = {
+            n_samples: PairedRealDays.from_real(
+                self.real, self.hour_of_week, n_samples, np.random.default_rng([seed, 1]), n_days
+            )
+        }
 
     def evaluate(
         self,
@@ -89,10 +121,19 @@ class RealismEvaluator:
         generated = split_into_days(self.reference[0], generated, *self.reference[1:])[1]
         rngs = [np.random.default_rng([self.seed, group]) for group in range(3)]
         real_auc, n = next(iter(self.pairs.values())).real_auc, len(generated)
-        pairs = self.pairs.get(n) or PairedRealDays.from_real(self.real, self.hour_of_week, n, rngs[1], self.n_days, real_auc)
-        metrics = {**temporal_metrics(self.real, generated, self.hour_of_week), **spatial_metrics(self.real, generated, self.hour_of_week, self.positions, rngs[0], self.n_stations)}
+        pairs = self.pairs.get(n) or PairedRealDays.from_real(
+            self.real, self.hour_of_week, n, rngs[1], self.n_days, real_auc
+        )
+        metrics = {
+            **temporal_metrics(self.real, generated, self.hour_of_week),
+            **spatial_metrics(self.real, generated, self.hour_of_week, self.positions, rngs[0], self.n_stations),
+        }
         train = self.train if check_memorization else self.train[:, :0]
-        return metrics | pairs.evaluate(generated) | memorization_metrics(self.real, generated, self.hour_of_week, train, rngs[2], self.n_days // 2)
+        return (
+            metrics
+            | pairs.evaluate(generated)
+            | memorization_metrics(self.real, generated, self.hour_of_week, train, rngs[2], self.n_days // 2)
+        )
 
 # %% ../../nbs/07_evaluation/11_realism.ipynb #6856551f
 def realism_metrics(
@@ -106,4 +147,6 @@ def realism_metrics(
     n_stations: int = 1000,  # stations whose pairs are correlated
 ) -> dict[str, float]:  # metric -> value, see `REALISM_GOALS`
     "Everything about realism. Raises `ValueError` for shapes that do not fit, too few whole days, or a position that is none on earth."
-    return RealismEvaluator(real, hour_of_week, train, positions, len(generated), seed, n_days, n_stations).evaluate(generated)
+    return RealismEvaluator(real, hour_of_week, train, positions, len(generated), seed, n_days, n_stations).evaluate(
+        generated
+    )

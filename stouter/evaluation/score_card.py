@@ -7,11 +7,13 @@ __all__ = ['SCORE_COLUMNS', 'Difference', 'difference', 'tidy_scores', 'ScoreCar
            'rank_marks', 'unstack_cells', 'to_markdown', 'cell_text', 'to_tidy']
 
 # %% ../../nbs/07_evaluation/12_score_card.ipynb #5ec8cc6b
-import numpy as np
-import pandas as pd
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
 from scipy.stats import t as student_t
+
 from .metrics import METRIC_GOALS, PAIRED_METRICS
 from .real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
 
@@ -19,6 +21,7 @@ from .real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
 @dataclass(frozen=True)
 class Difference:
     "Mean of a - b over seeds, and its interval; NaN bounds for a single seed."
+
     mean: float  # in the unit of the metric
     low: float  # lower end of the interval
     high: float  # upper end of the interval
@@ -35,7 +38,11 @@ class Difference:
             return f"{abs(self.mean):.2g} {'lower' if self.mean < 0 else 'higher'} on one seed, which says nothing about the next"
         low, high = (self.low, self.high) if not self.is_significant or self.mean > 0 else (-self.high, -self.low)
         interval = f"({low:.2g} to {high:.2g} over {self.n_seeds} seeds)"
-        return f"no difference {interval}" if not self.is_significant else f"{'lower' if self.mean < 0 else 'higher'} by {abs(self.mean):.2g} {interval}"
+        return (
+            f"no difference {interval}"
+            if not self.is_significant
+            else f"{'lower' if self.mean < 0 else 'higher'} by {abs(self.mean):.2g} {interval}"
+        )
 
 
 def difference(
@@ -46,7 +53,9 @@ def difference(
     "Paired difference over seeds and its t interval. Raises `ValueError` naming both sides if their seeds are not the same."
     a, b = pd.Series(a, dtype=float), pd.Series(b, dtype=float)
     if a.index.has_duplicates or b.index.has_duplicates or set(a.index) != set(b.index) or not len(a):
-        raise ValueError(f"expected one value for each seed on both sides, got seeds {list(a.index)} and {list(b.index)}; pair them")
+        raise ValueError(
+            f"expected one value for each seed on both sides, got seeds {list(a.index)} and {list(b.index)}; pair them"
+        )
     d = (a - b).to_numpy()
     half = student_t.ppf((1 + level) / 2, len(d) - 1) * d.std(ddof=1) / len(d) ** 0.5 if len(d) > 1 else np.nan
     return Difference(float(d.mean()), float(d.mean() - half), float(d.mean() + half), len(d))
@@ -61,13 +70,18 @@ def tidy_scores(
     seed: int,  # of the run
 ) -> pd.DataFrame:  # one row per value, columns `SCORE_COLUMNS`
     "The scores of one run as rows, to be concatenated with those of other runs."
-    rows = [(dataset, method, seed, metric, float(value)) for method, metrics in scores.items() for metric, value in metrics.items()]
+    rows = [
+        (dataset, method, seed, metric, float(value))
+        for method, metrics in scores.items()
+        for metric, value in metrics.items()
+    ]
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
 
 
 @dataclass(frozen=True)
 class ScoreCard:
     "Methods x metrics of one dataset. Rows and columns in the order of the table."
+
     dataset: str  # its name
     mean: pd.DataFrame  # over seeds, NaN where a method lacks the metric
     deviation: pd.DataFrame  # over seeds with K - 1, NaN for one seed
@@ -87,11 +101,19 @@ def score_card(
     values = {cell: rows.set_index("seed").value.dropna() for cell, rows in table.groupby(["method", "metric"])}
     cells = [(method, metric) for metric in table.metric.unique() for method in table.method.unique()]
     values = {cell: values.get(cell, pd.Series(dtype=float)) for cell in cells}
-    losses = {cell: to_loss(v, goals[cell[1]]) for cell, v in values.items() if cell[1] in goals and cell[0] not in set(excluded)}
-    mean, deviation, count = (unstack_cells({cell: f(v) for cell, v in values.items()}) for f in (pd.Series.mean, pd.Series.std, len))
+    losses = {
+        cell: to_loss(v, goals[cell[1]])
+        for cell, v in values.items()
+        if cell[1] in goals and cell[0] not in set(excluded)
+    }
+    mean, deviation, count = (
+        unstack_cells({cell: f(v) for cell, v in values.items()}) for f in (pd.Series.mean, pd.Series.std, len)
+    )
     loss = unstack_cells({cell: losses[cell].mean() if cell in losses else np.nan for cell in cells})
     marks = unstack_cells(dict.fromkeys(cells, "") | rank_marks(losses))
-    return ScoreCard(table.dataset.iloc[0], mean, deviation, count, loss, marks, {m: goals[m] for m in mean if m in goals})
+    return ScoreCard(
+        table.dataset.iloc[0], mean, deviation, count, loss, marks, {m: goals[m] for m in mean if m in goals}
+    )
 
 
 def check_tidy(
@@ -104,7 +126,9 @@ def check_tidy(
         raise ValueError(f"expected the rows of one dataset, got {names}; make a card for each")
     keys = ["metric", "method", "seed"]
     if len(duplicates := table[table.duplicated(keys)]):
-        raise ValueError(f"{len(duplicates)} values are there twice, first {dict(duplicates.iloc[0][keys])}; give each run once")
+        raise ValueError(
+            f"{len(duplicates)} values are there twice, first {dict(duplicates.iloc[0][keys])}; give each run once"
+        )
 
 # %% ../../nbs/07_evaluation/12_score_card.ipynb #55ceb4db
 def to_loss(
@@ -125,7 +149,9 @@ def rank_marks(
         if rows.empty:
             continue
         best = rows.mean().idxmin()
-        marks |= {cell: "tied" for cell in rows if len(rows) > 1 and not difference(rows[cell], rows[best]).is_significant}
+        marks |= {
+            cell: "tied" for cell in rows if len(rows) > 1 and not difference(rows[cell], rows[best]).is_significant
+        }
         marks[best] = "best"
     return marks
 
@@ -135,7 +161,9 @@ def unstack_cells(
 ) -> pd.DataFrame:  # methods x metrics, in the order in which they come
     "Cells as a table."
     table = pd.Series(cells).unstack()
-    return table.loc[list(dict.fromkeys(m for m, _ in cells)), list(dict.fromkeys(m for _, m in cells))].rename_axis(index="method", columns="metric")
+    return table.loc[list(dict.fromkeys(m for m, _ in cells)), list(dict.fromkeys(m for _, m in cells))].rename_axis(
+        index="method", columns="metric"
+    )
 
 # %% ../../nbs/07_evaluation/12_score_card.ipynb #faad3d82
 def to_markdown(
@@ -145,10 +173,15 @@ def to_markdown(
     aims = {m: " ↓" if d == "lower" else f" → {d:.3g}" for m, d in card.goals.items()}
     heads = [f"{m}{aims.get(m, '')}{' (paired)' if m in PAIRED_METRICS else ''}" for m in card.mean]
     lines = [" | ".join(["method", *heads]), " | ".join(["---"] + ["---:"] * len(heads))]
-    lines += [" | ".join([method, *(cell_text(card, method, metric) for metric in card.mean)]) for method in card.mean.index]
+    lines += [
+        " | ".join([method, *(cell_text(card, method, metric) for metric in card.mean)]) for method in card.mean.index
+    ]
     n = int(card.n_seeds.to_numpy().max())
-    rule = (f"{card.dataset}, mean ± deviation over {n} seeds. **Best** of a column; ~ cannot be told from it (paired over the seeds that all have, 95 % interval includes zero)."
-            if n > 1 else f"{card.dataset}, one seed. **Best** of a column; with one seed nothing can be marked as within noise of it.")
+    rule = (
+        f"{card.dataset}, mean ± deviation over {n} seeds. **Best** of a column; ~ cannot be told from it (paired over the seeds that all have, 95 % interval includes zero)."
+        if n > 1
+        else f"{card.dataset}, one seed. **Best** of a column; with one seed nothing can be marked as within noise of it."
+    )
     return "\n".join([*(f"| {line} |" for line in lines), "", rule])
 
 
@@ -171,5 +204,10 @@ def to_tidy(
 ) -> pd.DataFrame:  # columns dataset, method, metric, mean, deviation, n_seeds, loss, mark
     "One row per cell, without empty ones."
     parts = {name: getattr(card, name).stack() for name in ("mean", "deviation", "n_seeds", "loss", "mark")}
-    tidy = pd.DataFrame(parts).astype({"mean": float, "deviation": float, "loss": float}).dropna(subset="mean").reset_index()
+    tidy = (
+        pd.DataFrame(parts)
+        .astype({"mean": float, "deviation": float, "loss": float})
+        .dropna(subset="mean")
+        .reset_index()
+    )
     return tidy.astype({"n_seeds": int}).assign(dataset=card.dataset)[["dataset", "method", "metric", *parts]]

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
+
 from ..data.stations import to_ecef
 
 # %% ../../nbs/07_evaluation/08_spatial.ipynb #33458123
@@ -24,7 +25,7 @@ def seasonal_residuals(
         part = residual[:, day_type]
         n = np.isfinite(part).sum(1, keepdims=True)
         residual[:, day_type] = part - np.nan_to_num(part).sum(1, keepdims=True) / np.maximum(n, 1)
-    residual[np.abs(residual) < 1e-6] = 0                                                     # rounding in single precision is no surprise
+    residual[np.abs(residual) < 1e-6] = 0  # rounding in single precision is no surprise
     return residual
 
 # %% ../../nbs/07_evaluation/08_spatial.ipynb #70c7ab03
@@ -37,7 +38,7 @@ def pairwise_correlations(
     mean = z.sum(1, keepdims=True) / np.maximum(is_finite.sum(1, keepdims=True), 1)
     z = np.where(is_finite, z - mean, 0)
     z[np.abs(z).max(1) <= 1e-9 * np.abs(mean[:, 0])] = 0
-    square = z ** 2 @ is_finite.T.astype(float)
+    square = z**2 @ is_finite.T.astype(float)
     size = np.sqrt(square * square.T)
     return np.divide(z @ z.T, size, out=np.zeros_like(size), where=size > 0)[np.triu_indices(len(z), 1)]
 
@@ -72,7 +73,7 @@ def knn_weights(
     points = to_ecef(*np.asarray(positions).T)
     n, k = len(points), min(k, len(points) - 1)
     neighbours = cKDTree(points).query(points, k + 1)[1]
-    is_self = neighbours == np.arange(n)[:, None]                                    # stations on one mast: itself may not come first
+    is_self = neighbours == np.arange(n)[:, None]  # stations on one mast: itself may not come first
     is_self[~is_self.any(1), -1] = True
     neighbours = neighbours[~is_self]
     return csr_array((np.full(n * k, 1 / k), (np.repeat(np.arange(n), k), neighbours)), shape=(n, n))
@@ -89,7 +90,7 @@ def morans_i(
     mean = x.sum(0) / n
     z = np.where(is_finite, x - mean, 0)
     z[:, np.abs(z).max(0) <= 1e-9 * np.abs(mean)] = 0
-    m, square = is_finite.astype(float), (z ** 2).sum(0)
+    m, square = is_finite.astype(float), (z**2).sum(0)
     total = (m * (weights @ m)).sum(0)
     return np.divide(n * (z * (weights @ z)).sum(0), total * square, out=np.zeros(len(n)), where=total * square > 0)
 
@@ -102,8 +103,12 @@ def spatial_statistics(
     bin_of_pair: np.ndarray,  # (n (n - 1) / 2,) bin of every pair
 ) -> list[np.ndarray]:  # correlation curves of levels and residuals; mean Moran's I of levels and residuals
     "What one city looks like in space."
-    levels, residuals = (x.reshape(len(days), -1) for x in (np.asarray(days, np.float64), seasonal_residuals(days, hour_of_week)))
-    return [correlogram(x[subset], bin_of_pair) for x in (levels, residuals)] + [morans_i(x, weights).mean() for x in (levels, residuals)]
+    levels, residuals = (
+        x.reshape(len(days), -1) for x in (np.asarray(days, np.float64), seasonal_residuals(days, hour_of_week))
+    )
+    return [correlogram(x[subset], bin_of_pair) for x in (levels, residuals)] + [
+        morans_i(x, weights).mean() for x in (levels, residuals)
+    ]
 
 
 def spatial_metrics(
@@ -120,6 +125,9 @@ def spatial_metrics(
     subset = np.sort(rng.permutation(len(real))[:n_stations])
     arguments = (hour_of_week, knn_weights(positions), subset, distance_bins(np.asarray(positions)[subset])[1])
     real_statistics, is_finite = spatial_statistics(real, *arguments), np.isfinite(real)
-    mean = [sum(part) / len(generated) for part in zip(*(spatial_statistics(np.where(is_finite, g, np.nan), *arguments) for g in generated))]
+    mean = [
+        sum(part) / len(generated)
+        for part in zip(*(spatial_statistics(np.where(is_finite, g, np.nan), *arguments) for g in generated))
+    ]
     names = ("correlogram_mae", "residual_correlogram_mae", "moran_mae", "residual_moran_mae")
     return {name: float(np.abs(m - r).mean()) for name, m, r in zip(names, mean, real_statistics)}

@@ -6,15 +6,17 @@
 __all__ = ['MetricTerms', 'EvalBatch', 'iter_batches', 'streaming_means', 'streaming_mean']
 
 # %% ../../nbs/07_evaluation/01_streaming.ipynb #708e2372
-import numpy as np
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
 
 # %% ../../nbs/07_evaluation/01_streaming.ipynb #ca57637d
 @dataclass(frozen=True)
 class EvalBatch:
     "Some days, as single hours and as whole days."
+
     real: np.ndarray  # (b, L), NaN = missing
     generated: np.ndarray  # (S, b, L), finite where `real` is
     is_observed: np.ndarray  # (b, L) bool, hours that were measured
@@ -27,7 +29,11 @@ class EvalBatch:
     @cached_property
     def samples(self) -> np.ndarray:  # (S, n)
         "The samples of each of these values."
-        return self.generated.reshape(len(self.generated), -1) if self.is_observed.all() else self.generated[:, self.is_observed]
+        return (
+            self.generated.reshape(len(self.generated), -1)
+            if self.is_observed.all()
+            else self.generated[:, self.is_observed]
+        )
 
     @cached_property
     def sorted_samples(self) -> np.ndarray:  # (S, n)
@@ -37,7 +43,9 @@ class EvalBatch:
     @cached_property
     def zero_filled(self) -> tuple[np.ndarray, np.ndarray]:  # real (b, L), generated (S, b, L)
         "Both sides with 0 where nothing was measured."
-        return tuple(v if self.is_observed.all() else np.where(self.is_observed, v, 0) for v in (self.real, self.generated))
+        return tuple(
+            v if self.is_observed.all() else np.where(self.is_observed, v, 0) for v in (self.real, self.generated)
+        )
 
 # %% ../../nbs/07_evaluation/01_streaming.ipynb #b3c5e020
 def iter_batches(
@@ -47,16 +55,20 @@ def iter_batches(
 ) -> Iterator[EvalBatch]:  # every day once, in order
     "Cut into batches. Raises `ValueError` for shapes that do not fit or samples that are not finite."
     if real.ndim != 2 or generated.ndim != 3 or generated.shape[1:] != real.shape or not generated.size:
-        raise ValueError(f"expected real (B, L) and generated (S, B, L) of the same stations and days, "
-                         f"got real {real.shape} and generated {generated.shape}")
+        raise ValueError(
+            f"expected real (B, L) and generated (S, B, L) of the same stations and days, "
+            f"got real {real.shape} and generated {generated.shape}"
+        )
     dtype = np.result_type(real.dtype, generated.dtype, np.float32)
     n_days = max(1, size // (len(generated) * real.shape[1]))
     for first in range(0, len(real), n_days):
-        r = np.asarray(real[first:first + n_days], dtype=dtype)
-        g = np.asarray(generated[:, first:first + n_days], dtype=dtype)
+        r = np.asarray(real[first : first + n_days], dtype=dtype)
+        g = np.asarray(generated[:, first : first + n_days], dtype=dtype)
         batch = EvalBatch(r, g, np.isfinite(r))
         if not np.isfinite(batch.samples).all():
-            raise ValueError(f"generated traffic is not finite in days {first} to {first + len(r) - 1}; look at the sampler")
+            raise ValueError(
+                f"generated traffic is not finite in days {first} to {first + len(r) - 1}; look at the sampler"
+            )
         yield batch
 
 # %% ../../nbs/07_evaluation/01_streaming.ipynb #6f75acb3

@@ -7,9 +7,11 @@ __all__ = ['iter_station_batches', 'to_continuous_series', 'mean_acf', 'acf_mae'
            'peak_hour_distances', 'day_boundary_jumps', 'day_boundary_distances', 'temporal_metrics']
 
 # %% ../../nbs/07_evaluation/07_temporal.ipynb #2bbb77e8
-import numpy as np
 from collections.abc import Iterator
+
+import numpy as np
 from scipy.stats import wasserstein_distance
+
 from ..data.autocorrelation import autocorrelation
 
 # %% ../../nbs/07_evaluation/07_temporal.ipynb #d042e713
@@ -20,8 +22,8 @@ def iter_station_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:  # real (n, D, 24), generated (S, n, D, 24), NaN at the same hours
     "Blocks of stations in double precision."
     for first in range(0, len(real), size):
-        r = np.asarray(real[first:first + size], dtype=np.float64)
-        g = np.asarray(generated[:, first:first + size], dtype=np.float64)
+        r = np.asarray(real[first : first + size], dtype=np.float64)
+        g = np.asarray(generated[:, first : first + size], dtype=np.float64)
         yield r, np.where(np.isfinite(r), g, np.nan)
 
 # %% ../../nbs/07_evaluation/07_temporal.ipynb #c12e8b94
@@ -56,7 +58,9 @@ def acf_mae(
     "Mean absolute distance of two mean autocorrelations over lags 1 to `max_lag`."
     total, lag = 0.0, min(max_lag, 12 * len(hour_of_week))
     for r, g in iter_station_batches(real, generated):
-        total += (mean_acf(to_continuous_series(g, hour_of_week), lag) - mean_acf(to_continuous_series(r, hour_of_week), lag)) * len(r)
+        total += (
+            mean_acf(to_continuous_series(g, hour_of_week), lag) - mean_acf(to_continuous_series(r, hour_of_week), lag)
+        ) * len(r)
     return float(np.abs(total[1:]).mean() / len(real))
 
 # %% ../../nbs/07_evaluation/07_temporal.ipynb #4d7ad45d
@@ -114,9 +118,14 @@ def day_boundary_distances(
     real: np.ndarray,  # (N, D, 24), NaN = missing
     generated: np.ndarray,  # (S, N, D, 24)
     hour_of_week: np.ndarray,  # (D, 24)
-) -> tuple[float, float]:  # ratio of mean sizes (NaN if no real one jumps); Wasserstein-1, unit of the traffic; NaN without consecutive days
+) -> tuple[
+    float, float
+]:  # ratio of mean sizes (NaN if no real one jumps); Wasserstein-1, unit of the traffic; NaN without consecutive days
     "How much larger the jumps at midnight are than real ones, and how far their distributions lie apart."
-    pairs = [(day_boundary_jumps(r, hour_of_week), day_boundary_jumps(g, hour_of_week)) for r, g in iter_station_batches(real, generated)]
+    pairs = [
+        (day_boundary_jumps(r, hour_of_week), day_boundary_jumps(g, hour_of_week))
+        for r, g in iter_station_batches(real, generated)
+    ]
     r, g = (np.concatenate(side) for side in zip(*pairs))
     if not len(r):
         return np.nan, np.nan

@@ -7,8 +7,9 @@ __all__ = ['sample_pairs', 'mmd_squared', 'random_features', 'frechet_distance',
            'PairedRealDays', 'two_sample_metrics']
 
 # %% ../../nbs/07_evaluation/09_two_sample_tests.ipynb #8f9556b5
-import numpy as np
 from typing import NamedTuple
+
+import numpy as np
 from scipy.linalg import eigvalsh, sqrtm
 from scipy.spatial.distance import pdist, squareform
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -21,7 +22,9 @@ def sample_pairs(
     n_samples: int,  # S, samples of the generator
     rng: np.random.Generator,  # draws days and samples
     n_days: int = 2000,  # how many, at most
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:  # real days (n, 24), their station (n,), day (n,) and sample (n,)
+) -> tuple[
+    np.ndarray, np.ndarray, np.ndarray, np.ndarray
+]:  # real days (n, 24), their station (n,), day (n,) and sample (n,)
     "Whole station-days, drawn without replacement, and a sample for each."
     station, day = np.nonzero(np.isfinite(real).all(-1))
     keep = np.sort(rng.permutation(len(station))[:n_days])
@@ -53,9 +56,13 @@ def random_features(
     rng, features = np.random.default_rng(seed), []
     for dilation in (1, 2):
         kernels = rng.normal(size=(7, n_kernels // 2)) / np.sqrt(7)
-        kernels -= kernels.mean(0) * rng.integers(0, 2, n_kernels // 2)             # half of them see shape only, half the level too
+        kernels -= kernels.mean(0) * rng.integers(
+            0, 2, n_kernels // 2
+        )  # half of them see shape only, half the level too
         windows = np.lib.stride_tricks.sliding_window_view(days, 6 * dilation + 1, axis=1)[..., ::dilation]
-        response = np.maximum(windows @ kernels + 0.1 * rng.normal(size=n_kernels // 2), 0)   # (n, 24 - 6 dilation, kernels)
+        response = np.maximum(
+            windows @ kernels + 0.1 * rng.normal(size=n_kernels // 2), 0
+        )  # (n, 24 - 6 dilation, kernels)
         features += [response.mean(1), response.max(1)]
     return np.concatenate(features, axis=1)
 
@@ -87,8 +94,12 @@ def classifier_auc(
     folds, scores = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed), []
     for train, test in folds.split(features, label, station):
         if len(np.unique(label[test])) == 2 == len(np.unique(label[train])):
-            trees = HistGradientBoostingClassifier(max_iter=60, learning_rate=0.15, max_leaf_nodes=15, early_stopping=False, random_state=seed)
-            scores.append(roc_auc_score(label[test], trees.fit(features[train], label[train]).predict_proba(features[test])[:, 1]))
+            trees = HistGradientBoostingClassifier(
+                max_iter=60, learning_rate=0.15, max_leaf_nodes=15, early_stopping=False, random_state=seed
+            )
+            scores.append(
+                roc_auc_score(label[test], trees.fit(features[train], label[train]).predict_proba(features[test])[:, 1])
+            )
     return float(np.mean(scores)) if scores else np.nan
 
 
@@ -102,6 +113,7 @@ def day_features(
 # %% ../../nbs/07_evaluation/09_two_sample_tests.ipynb #a4cb9b54
 class PairedRealDays(NamedTuple):
     "The real side of the comparison, for every generator of S samples."
+
     days: np.ndarray  # (n, 24) whole real days
     station: np.ndarray  # (n,) of each
     day: np.ndarray  # (n,) of each
@@ -123,10 +135,12 @@ class PairedRealDays(NamedTuple):
         "Draw the days, and find the floor."
         weekday = hour_of_week[:, 0] // 24
         x, station, day, sample = sample_pairs(real, n_samples, rng, n_days)
-        seed = int(rng.integers(2 ** 31))
+        seed = int(rng.integers(2**31))
         if real_auc is None:
             more, more_station, more_day, _ = sample_pairs(real, n_samples, rng, 2 * n_days)
-            real_auc = classifier_auc(day_features(more, weekday[more_day]), rng.permutation(len(more)) % 2 == 0, more_station, seed)
+            real_auc = classifier_auc(
+                day_features(more, weekday[more_day]), rng.permutation(len(more)) % 2 == 0, more_station, seed
+            )
         return cls(x, station, day, sample, weekday[day], seed, real_auc)
 
     def evaluate(
@@ -135,10 +149,17 @@ class PairedRealDays(NamedTuple):
     ) -> dict[str, float]:  # metric -> value; what cannot be computed is absent
         "Kernel distance, feature distance, classifier and its floor. Raises `ValueError` for fewer than two whole real days."
         x, g = self.days, generated[self.sample, self.station, self.day].astype(np.float64)
-        metrics = {"mmd_squared": mmd_squared(x, g), "frechet_distance": frechet_distance(random_features(x), random_features(g))}
+        metrics = {
+            "mmd_squared": mmd_squared(x, g),
+            "frechet_distance": frechet_distance(random_features(x), random_features(g)),
+        }
         both = day_features(np.concatenate([x, g]), np.tile(self.weekday, 2))
         auc = classifier_auc(both, np.arange(len(both)) >= len(x), np.tile(self.station, 2), self.seed)
-        return {name: value for name, value in (metrics | {"c2st_auc": auc, "c2st_auc_real": self.real_auc}).items() if np.isfinite(value)}
+        return {
+            name: value
+            for name, value in (metrics | {"c2st_auc": auc, "c2st_auc_real": self.real_auc}).items()
+            if np.isfinite(value)
+        }
 
 # %% ../../nbs/07_evaluation/09_two_sample_tests.ipynb #2deb52be
 def two_sample_metrics(

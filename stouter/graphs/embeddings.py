@@ -8,19 +8,27 @@ __all__ = ['graph_fingerprint', 'Pretrained', 'save_pretrained', 'load_pretraine
 # %% ../../nbs/02_graphs/05_embeddings.ipynb #f82d5737
 import hashlib
 import json
-import torch
-import pandas as pd
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
-from safetensors import safe_open, SafetensorError
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric.data import Data
+
 from .. import __version__
 from ..files import atomic_write
-from .graphmae import embed_nodes, GraphMAE, History
-from .spatial import base_station_graph, CountFeatures, LogCountFeatures, PositionFeatures, STATION_FEATURES
+from .graphmae import GraphMAE, History, embed_nodes
+from stouter.graphs.spatial import (
+    STATION_FEATURES,
+    CountFeatures,
+    LogCountFeatures,
+    PositionFeatures,
+    base_station_graph,
+)
 
 # %% ../../nbs/02_graphs/05_embeddings.ipynb #7349d661
 def graph_fingerprint(
@@ -38,6 +46,7 @@ def graph_fingerprint(
 # %% ../../nbs/02_graphs/05_embeddings.ipynb #5f06d29a
 class Pretrained(NamedTuple):
     "A pretraining, as it is cached."
+
     embedding: Tensor  # (N, d)
     ids: list[int | str]  # (N,) of its rows
     history: History  # losses
@@ -53,11 +62,25 @@ def save_pretrained(
 ) -> None:
     "Write a pretraining into one file."
     feature_scaler = pretrained.feature_scaler._asdict() if pretrained.feature_scaler else {}
-    tensors = {"embedding": pretrained.embedding, **{name: torch.tensor(values) for name, values in pretrained.history._asdict().items()}}
-    tensors |= {f"weights/{k}": v for k, v in pretrained.weights.items()} | {f"feature_scaler/{k}": v for k, v in feature_scaler.items()}
-    metadata = {"ids": list(pretrained.ids), "settings": pretrained.settings, "fingerprint": pretrained.fingerprint, "feature_scaler": type(pretrained.feature_scaler).__name__}
+    tensors = {
+        "embedding": pretrained.embedding,
+        **{name: torch.tensor(values) for name, values in pretrained.history._asdict().items()},
+    }
+    tensors |= {f"weights/{k}": v for k, v in pretrained.weights.items()} | {
+        f"feature_scaler/{k}": v for k, v in feature_scaler.items()
+    }
+    metadata = {
+        "ids": list(pretrained.ids),
+        "settings": pretrained.settings,
+        "fingerprint": pretrained.fingerprint,
+        "feature_scaler": type(pretrained.feature_scaler).__name__,
+    }
     with atomic_write(path) as part:
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, part, {"stouter": json.dumps(metadata, default=int)})
+        save_file(
+            {k: v.detach().cpu().contiguous() for k, v in tensors.items()},
+            part,
+            {"stouter": json.dumps(metadata, default=int)},
+        )
 
 
 def load_pretrained(
@@ -66,14 +89,27 @@ def load_pretrained(
     "Read a pretraining back."
     try:
         with safe_open(path, "pt") as file:
-            metadata, tensors = json.loads(file.metadata()["stouter"]), {name: file.get_tensor(name) for name in file.keys()}
+            metadata, tensors = (
+                json.loads(file.metadata()["stouter"]),
+                {name: file.get_tensor(name) for name in file.keys()},
+            )
     except (FileNotFoundError, SafetensorError, KeyError, TypeError):
         return None
     part = lambda kind: {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
     kinds = {kind.__name__: kind for kind in STATION_FEATURES.values()}
-    feature_scaler = kinds[metadata["feature_scaler"]](**part("feature_scaler/")) if metadata["feature_scaler"] in kinds else None
+    feature_scaler = (
+        kinds[metadata["feature_scaler"]](**part("feature_scaler/")) if metadata["feature_scaler"] in kinds else None
+    )
     history = History(tensors["train"].tolist(), tensors["validation"].tolist())
-    return Pretrained(tensors["embedding"], metadata["ids"], history, part("weights/"), feature_scaler, metadata["settings"], metadata["fingerprint"])
+    return Pretrained(
+        tensors["embedding"],
+        metadata["ids"],
+        history,
+        part("weights/"),
+        feature_scaler,
+        metadata["settings"],
+        metadata["fingerprint"],
+    )
 
 # %% ../../nbs/02_graphs/05_embeddings.ipynb #a4359d26
 def load_or_pretrain(
@@ -82,7 +118,10 @@ def load_or_pretrain(
     ids: Sequence[int | str],  # (N,) of its nodes
     settings: dict,  # all that `train` depends on beside the graph, seed included
     train: Callable[[], tuple[GraphMAE, History]],  # `pretrain` with its arguments
-    feature_scaler: LogCountFeatures | CountFeatures | PositionFeatures | None = None,  # the scaler that made the graph's features
+    feature_scaler: LogCountFeatures
+    | CountFeatures
+    | PositionFeatures
+    | None = None,  # the scaler that made the graph's features
 ) -> Pretrained:
     "The embeddings of a graph, from the file or from a pretraining."
     expected, cached = graph_fingerprint(graph, ids, settings), load_pretrained(path)
@@ -103,10 +142,16 @@ def embed_new_city(
 ) -> Tensor:  # (N, d) F_s of the other city, on the axes of the first
     "Embed a city by another one's encoder. Raises `ValueError` for features of position, or other categories than the encoder knows."
     if pretrained.feature_scaler is None or isinstance(pretrained.feature_scaler, PositionFeatures):
-        raise ValueError("the first city was described by position, which means nothing in another; pretrain on counts of places")
-    n_categories = pretrained.weights["mask_token"].numel() - isinstance(pretrained.feature_scaler, LogCountFeatures)          # log counts carry their total beside them
+        raise ValueError(
+            "the first city was described by position, which means nothing in another; pretrain on counts of places"
+        )
+    n_categories = pretrained.weights["mask_token"].numel() - isinstance(
+        pretrained.feature_scaler, LogCountFeatures
+    )  # log counts carry their total beside them
     if counts.shape[1] != n_categories:
-        raise ValueError(f"the encoder knows {n_categories} categories, the counts have {counts.shape[1]}; count the same kinds of places")
+        raise ValueError(
+            f"the encoder knows {n_categories} categories, the counts have {counts.shape[1]}; count the same kinds of places"
+        )
     graph = base_station_graph(stations, counts, radius_km, pretrained.feature_scaler)
     model = build_model(graph)
     model.load_state_dict(pretrained.weights)

@@ -8,16 +8,18 @@ __all__ = ['ENCODERS', 'CSRGraph', 'to_csr', 'csr_matrix', 'SpMM', 'propagate', 
 
 # %% ../../nbs/02_graphs/03_encoders.ipynb #e4dbf6d5
 import warnings
-import torch
-import torch.nn.functional as F
 from collections.abc import Callable
 from itertools import pairwise
 from typing import NamedTuple
-from torch import nn, Tensor
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 # %% ../../nbs/02_graphs/03_encoders.ipynb #c6fa7c3a
 class CSRGraph(NamedTuple):
     "The edges of a graph twice: by target, for the sum, and by source, for its gradient."
+
     rowptr: Tensor  # (N + 1,) where the entries of each target begin
     source: Tensor  # (E,) sorted by target
     target: Tensor  # (E,) of these sources
@@ -63,7 +65,9 @@ class SpMM(torch.autograd.Function):
     def backward(ctx, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (features, weight), graph = ctx.saved_tensors, ctx.graph
         weight_csc = graph.ones if weight is None else weight[graph.csr2csc]
-        grad_features = csr_matrix(graph.colptr, graph.target_csc, weight_csc) @ grad_output if ctx.needs_input_grad[0] else None
+        grad_features = (
+            csr_matrix(graph.colptr, graph.target_csc, weight_csc) @ grad_output if ctx.needs_input_grad[0] else None
+        )
         if weight is None or not ctx.needs_input_grad[1]:
             return grad_features, None, None
         pattern = csr_matrix(graph.rowptr, graph.source, torch.zeros_like(weight))
@@ -85,6 +89,7 @@ def propagate(
 
 class GCNLayer(nn.Module):
     "Average over neighbours and oneself, with symmetric weights."
+
     add_self_loops = True
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -94,12 +99,13 @@ class GCNLayer(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor, graph: CSRGraph) -> Tensor:  # (N, in) -> (N, out)
-        scale = graph.rowptr.diff()[:, None].to(x.dtype).rsqrt()             # (N, 1), 1 / sqrt(d_i)
+        scale = graph.rowptr.diff()[:, None].to(x.dtype).rsqrt()  # (N, 1), 1 / sqrt(d_i)
         return propagate(x, self.linear, lambda h: scale * SpMM.apply(scale * h, None, graph))
 
 # %% ../../nbs/02_graphs/03_encoders.ipynb #b9eb6ffb
 class GINLayer(nn.Module):
     "A small network on the sum of neighbours and oneself."
+
     add_self_loops = False
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -112,6 +118,7 @@ class GINLayer(nn.Module):
 
 class SAGELayer(nn.Module):
     "The mean of the neighbours beside the node itself."
+
     add_self_loops = False
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -119,12 +126,15 @@ class SAGELayer(nn.Module):
         self.lin_l, self.lin_r = nn.Linear(in_channels, out_channels), nn.Linear(in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor, graph: CSRGraph) -> Tensor:  # (N, in) -> (N, out)
-        inverse_degree = 1 / graph.rowptr.diff().clamp(min=1)[:, None].to(x.dtype)    # (N, 1); an isolated node has mean 0
+        inverse_degree = 1 / graph.rowptr.diff().clamp(min=1)[:, None].to(
+            x.dtype
+        )  # (N, 1); an isolated node has mean 0
         return propagate(x, self.lin_l, lambda h: inverse_degree * SpMM.apply(h, None, graph)) + self.lin_r(x)
 
 # %% ../../nbs/02_graphs/03_encoders.ipynb #6f1f65e1
 class GATLayer(nn.Module):
     "Neighbours and oneself weighed by attention, one head."
+
     add_self_loops = True
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -136,17 +146,20 @@ class GATLayer(nn.Module):
             nn.init.xavier_uniform_(weight)
 
     def forward(self, x: Tensor, graph: CSRGraph) -> Tensor:  # (N, in) -> (N, out)
-        h = self.linear(x)                                                  # (N, out)
-        alpha_src, alpha_dst = h @ self.att_src[0], h @ self.att_dst[0]          # (N,)
-        score = F.leaky_relu(alpha_src[graph.source] + alpha_dst[graph.target], 0.2) # (E,)
-        max_score = alpha_src.new_zeros(len(x)).scatter_reduce(0, graph.target, score.detach(), "amax", include_self=False)
+        h = self.linear(x)  # (N, out)
+        alpha_src, alpha_dst = h @ self.att_src[0], h @ self.att_dst[0]  # (N,)
+        score = F.leaky_relu(alpha_src[graph.source] + alpha_dst[graph.target], 0.2)  # (E,)
+        max_score = alpha_src.new_zeros(len(x)).scatter_reduce(
+            0, graph.target, score.detach(), "amax", include_self=False
+        )
         exp_score = (score - max_score[graph.target]).exp()
-        total = alpha_src.new_zeros(len(x)).index_add(0, graph.target, exp_score)    # (N,)
+        total = alpha_src.new_zeros(len(x)).index_add(0, graph.target, exp_score)  # (N,)
         return SpMM.apply(h, exp_score / total[graph.target], graph) + self.bias
 
 # %% ../../nbs/02_graphs/03_encoders.ipynb #dd8ef8a6
 class GraphEncoder(nn.Module):
     "Layers of one kind with ReLU between them. Subclasses name the kind."
+
     layer: type[nn.Module]
 
     def __init__(self, in_channels: int, hidden_channels: int, num_layers: int, out_channels: int):
@@ -175,21 +188,25 @@ class GraphEncoder(nn.Module):
 # %% ../../nbs/02_graphs/03_encoders.ipynb #1fd94792
 class GCN(GraphEncoder):
     "Graph convolutions, the paper's encoder of base stations (Eq. 2)."
+
     layer = GCNLayer
 
 
 class GIN(GraphEncoder):
     "Graph isomorphism network, the paper's encoder of hours (Eq. 1)."
+
     layer = GINLayer
 
 
 class GAT(GraphEncoder):
     "Graph attention network (Table 5)."
+
     layer = GATLayer
 
 
 class GraphSAGE(GraphEncoder):
     "Means of neighbours (Table 5)."
+
     layer = SAGELayer
 
 

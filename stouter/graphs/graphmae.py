@@ -8,18 +8,21 @@ __all__ = ['MAX_EDGES', 'Subgraph', 'SubgraphLoader', 'in_edges', 'sce_loss', 'M
            'embed_nodes']
 
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #c81738ad
-import torch
-import torch.nn.functional as F
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
 from scipy.spatial import cKDTree
-from torch import nn, Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data
+
 from .spatial import Standardizer
 
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #9bf430fa
 class Subgraph(NamedTuple):
     "Part of a graph: some seeds with everything that they hear."
+
     nodes: Tensor  # (n,) rows of the whole graph, the seeds first
     edge_index: Tensor  # (2, e) places in `nodes`
     n_seeds: int  # the first so many of `nodes`
@@ -33,9 +36,13 @@ class SubgraphLoader:
         self.n_subgraphs = -(-graph.num_edges // max_edges) or 1
         if self.n_subgraphs > 1:
             source, target = graph.edge_index.cpu()
-            self.source = source[target.argsort(stable=True)]                       # (E,) sorted by target
+            self.source = source[target.argsort(stable=True)]  # (E,) sorted by target
             self.rowptr = F.pad(torch.bincount(target, minlength=self.n_nodes).cumsum(0), (1, 0))
-            self.order = torch.arange(self.n_nodes) if "pos" not in graph else torch.from_numpy(cKDTree(graph.pos.cpu().numpy()).indices)
+            self.order = (
+                torch.arange(self.n_nodes)
+                if "pos" not in graph
+                else torch.from_numpy(cKDTree(graph.pos.cpu().numpy()).indices)
+            )
 
     def subgraphs(self, generator: torch.Generator | None = None, fanout: int | None = None) -> Iterator[Subgraph]:
         if self.n_subgraphs == 1:
@@ -46,7 +53,9 @@ class SubgraphLoader:
         for seeds in self.order.roll(shift).split(size):
             yield self.k_hop_subgraph(seeds, fanout, generator)
 
-    def k_hop_subgraph(self, seeds: Tensor, fanout: int | None = None, generator: torch.Generator | None = None) -> Subgraph:
+    def k_hop_subgraph(
+        self, seeds: Tensor, fanout: int | None = None, generator: torch.Generator | None = None
+    ) -> Subgraph:
         local_index, edges, hops = torch.full((self.n_nodes,), -1), [], [seeds]
         local_index[seeds] = torch.arange(len(seeds))
         for _ in range(self.n_hops):
@@ -67,12 +76,14 @@ def in_edges(
     "The edges into some nodes."
     first, count = rowptr[nodes], rowptr[nodes + 1] - rowptr[nodes]
     target, begin = nodes.repeat_interleave(count), (count.cumsum(0) - count).repeat_interleave(count)
-    within = torch.arange(len(target)) - begin                      # 0, 1, ... for each node
+    within = torch.arange(len(target)) - begin  # 0, 1, ... for each node
     sources = source[first.repeat_interleave(count) + within]
     if fanout is None:
         return sources, target
     row = torch.arange(len(nodes), dtype=torch.float64).repeat_interleave(count)
-    shuffled = (row + torch.rand(len(row), dtype=torch.float64, generator=generator)).argsort()  # random order within each row
+    shuffled = (
+        row + torch.rand(len(row), dtype=torch.float64, generator=generator)
+    ).argsort()  # random order within each row
     keep = shuffled[within < fanout]
     return sources[keep], target[keep]
 
@@ -89,6 +100,7 @@ def sce_loss(
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #07678c09
 class Mask(NamedTuple):
     "What one epoch hides, and behind what."
+
     masked: Tensor  # (N,) bool, in the loss, and zero before the decoder
     token_nodes: Tensor  # (N,) bool, behind the mask token
     replacement: Tensor  # (N,) whose features a node shows: its own, or another's if it is replaced
@@ -111,6 +123,7 @@ def sample_mask(
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #e0a708ab
 class MaskedGraph(NamedTuple):
     "A graph, or a subgraph of one, through a mask."
+
     edge_index: Tensor  # (2, e)
     x: Tensor  # (n, F) true features
     x_replaced: Tensor  # (n, F) what the encoder is shown where no token stands
@@ -147,24 +160,30 @@ class GraphMAE(nn.Module):
         if not gamma >= 1:
             raise ValueError(f"gamma must be at least 1; got {gamma}")
         self.encoder, self.decoder, self.gamma = encoder, decoder, gamma
-        self.input_embedding = nn.Linear(in_channels, input_embedding_dim, bias=False) if input_embedding_dim else nn.Identity()
+        self.input_embedding = (
+            nn.Linear(in_channels, input_embedding_dim, bias=False) if input_embedding_dim else nn.Identity()
+        )
         self.mask_token = nn.Parameter(torch.zeros(in_channels))
         self.encoder_to_decoder = nn.Linear(embedding_dim, embedding_dim, bias=False)
-        self.register_buffer("mean", torch.zeros(embedding_dim))     # scale of the embeddings, set when training ends
+        self.register_buffer("mean", torch.zeros(embedding_dim))  # scale of the embeddings, set when training ends
         self.register_buffer("std", torch.ones(embedding_dim))
 
     def encode(self, x: Tensor, edge_index: Tensor) -> Tensor:  # (N, F), (2, E) -> (N, d)
         return self.encoder(self.input_embedding(x), edge_index)
 
     def forward(self, masked_graph: MaskedGraph) -> Tensor:  # loss ()
-        h = self.encode(torch.where(masked_graph.token_nodes[:, None], self.mask_token, masked_graph.x_replaced), masked_graph.edge_index)
+        h = self.encode(
+            torch.where(masked_graph.token_nodes[:, None], self.mask_token, masked_graph.x_replaced),
+            masked_graph.edge_index,
+        )
         h = self.encoder_to_decoder(h).masked_fill(masked_graph.masked[:, None], 0)  # (n, d), masked again
-        z = self.decoder(h, masked_graph.edge_index)                                 # (n, F)
+        z = self.decoder(h, masked_graph.edge_index)  # (n, F)
         return sce_loss(masked_graph.x[masked_graph.loss_mask], z[masked_graph.loss_mask], self.gamma)
 
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #80f52d54
 class History(NamedTuple):
     "Losses of a pretraining, one number per epoch."
+
     train: list[float]
     validation: list[float]
 
@@ -202,10 +221,16 @@ def build_autoencoder(
     "An autoencoder that fits a graph. Raises `ValueError` for a graph without nodes."
     if not graph.num_nodes:
         raise ValueError("the graph has no nodes; give at least one station")
-    n_features, input_embedding_dim = graph.num_features, int(graph["input_embedding_dim"]) if "input_embedding_dim" in graph else 0
+    n_features, input_embedding_dim = (
+        graph.num_features,
+        int(graph["input_embedding_dim"]) if "input_embedding_dim" in graph else 0,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        nets = encoder(input_embedding_dim or n_features, hidden_channels, n_layers, embedding_dim), (decoder or encoder)(embedding_dim, hidden_channels, 1, n_features)
+        nets = (
+            encoder(input_embedding_dim or n_features, hidden_channels, n_layers, embedding_dim),
+            (decoder or encoder)(embedding_dim, hidden_channels, 1, n_features),
+        )
         return GraphMAE(*nets, n_features, embedding_dim, gamma, input_embedding_dim).to(graph.x)
 
 
@@ -234,13 +259,15 @@ def pretrain(
     if not (0 < mask_rate <= 1 and 0 <= replace_rate <= 1):
         raise ValueError(f"need 0 < mask_rate <= 1 and 0 <= replace_rate <= 1; got {mask_rate} and {replace_rate}")
     model = build_autoencoder(graph, encoder, decoder, hidden_channels, embedding_dim, n_layers, gamma, generator)
-    loader = SubgraphLoader(graph, max_edges, n_layers + 2)                          # layers of the encoder, of the decoder, and one
+    loader = SubgraphLoader(graph, max_edges, n_layers + 2)  # layers of the encoder, of the decoder, and one
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     validation_mask = sample_mask(graph.num_nodes, mask_rate, replace_rate, generator)
     history, early_stopping = History([], []), EarlyStopping(patience)
     for epoch in range(n_epochs):
         mask = sample_mask(graph.num_nodes, mask_rate, replace_rate, generator)
-        train_loss = run_epoch(model, (apply_mask(graph, mask, s) for s in loader.subgraphs(generator, fanout)), optimizer)
+        train_loss = run_epoch(
+            model, (apply_mask(graph, mask, s) for s in loader.subgraphs(generator, fanout)), optimizer
+        )
         validation_loss = run_epoch(model, (apply_mask(graph, validation_mask, s) for s in loader.subgraphs(generator)))
         history.train.append(train_loss)
         history.validation.append(validation_loss)
@@ -279,7 +306,9 @@ def encode_all(
 ) -> Tensor:  # (N, d) as the encoder gives them
     "Encode every node, in subgraphs if need be."
     out = graph.x.new_empty(graph.num_nodes, len(model.mean))
-    for subgraph in SubgraphLoader(graph, max_edges, len(model.encoder.layers) + 1).subgraphs(torch.Generator().manual_seed(0)):
+    for subgraph in SubgraphLoader(graph, max_edges, len(model.encoder.layers) + 1).subgraphs(
+        torch.Generator().manual_seed(0)
+    ):
         seeds = subgraph.nodes[: subgraph.n_seeds]
         out[seeds] = model.encode(graph.x[subgraph.nodes], subgraph.edge_index)[: subgraph.n_seeds]
     return out
@@ -292,5 +321,7 @@ def embed_nodes(
 ) -> Tensor:  # (N, d) in the graph of the pretraining each dimension has mean 0 and deviation 1
     "The embeddings F_t or F_s of a graph (Eqs. 1 and 2). Raises `ValueError` for a graph with other features."
     if graph.num_features != len(model.mask_token):
-        raise ValueError(f"the model was pretrained on {len(model.mask_token)} features, this graph has {graph.num_features}")
+        raise ValueError(
+            f"the model was pretrained on {len(model.mask_token)} features, this graph has {graph.num_features}"
+        )
     return Standardizer(model.mean, model.std)(encode_all(model, graph, max_edges))

@@ -7,11 +7,13 @@ __all__ = ['REGRESSIONS', 'linear_probe_r2', 'block_folds', 'effective_rank', 'r
            'log_r2', 'ScaleRegressor', 'predict', 'sample_scale']
 
 # %% ../../nbs/02_graphs/06_scale_head.ipynb #3b0277bb
-import numpy as np
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+
+import numpy as np
 from torch import Tensor
+
 from ..data.dataset import StationScaler
 
 # %% ../../nbs/02_graphs/06_scale_head.ipynb #1c6fa45c
@@ -66,7 +68,9 @@ def ridge(
 ) -> np.ndarray:  # (q, m)
     "Ridge regression with a free intercept."
     x_mean, y_mean = x.mean(0), y.mean(0)
-    weight = np.linalg.solve((x - x_mean).T @ (x - x_mean) + penalty * np.eye(x.shape[1]), (x - x_mean).T @ (y - y_mean))
+    weight = np.linalg.solve(
+        (x - x_mean).T @ (x - x_mean) + penalty * np.eye(x.shape[1]), (x - x_mean).T @ (y - y_mean)
+    )
     return y_mean + (x_query - x_mean) @ weight
 
 
@@ -113,11 +117,14 @@ def log_r2(
 @dataclass(frozen=True)
 class ScaleRegressor:
     "From embeddings to scales."
+
     x: np.ndarray  # (N, d) standardised embeddings of the training stations
     y: np.ndarray  # (N, 2) log span and low / span
     mean: np.ndarray  # (d,)
     std: np.ndarray  # (d,) infinite for a constant column
-    errors: dict[str, float]  # root mean squared error of log span on held-out blocks; regressions that are not better than the mean beyond chance are not there
+    errors: dict[
+        str, float
+    ]  # root mean squared error of log span on held-out blocks; regressions that are not better than the mean beyond chance are not there
     name: str  # the chosen one
 
     @classmethod
@@ -131,14 +138,21 @@ class ScaleRegressor:
         "Choose a regression by the folds. Raises `ValueError` for lengths that differ, a span that is not positive or a single fold."
         x, low, span = (np.asarray(v, float) for v in (embedding, low, span))
         if not len(x) == len(low) == len(span) == len(fold):
-            raise ValueError(f"{len(x)} embeddings, {len(low)} minima, {len(span)} spans and {len(fold)} folds; expected as many of each")
+            raise ValueError(
+                f"{len(x)} embeddings, {len(low)} minima, {len(span)} spans and {len(fold)} folds; expected as many of each"
+            )
         if not (span > 0).all() or len(np.unique(fold)) < 2:
-            raise ValueError(f"a scale head needs spans above zero (smallest: {span.min():g}) and two folds (got {len(np.unique(fold))}); drop idle stations, use smaller blocks")
+            raise ValueError(
+                f"a scale head needs spans above zero (smallest: {span.min():g}) and two folds (got {len(np.unique(fold))}); drop idle stations, use smaller blocks"
+            )
         mean, std = x.mean(0), x.std(0)
         std = np.where(std > 1e-6 * np.abs(x).max(0), std, np.inf)
         x, y = (x - mean) / std, np.column_stack([np.log(span), low / span])
         fold_index = np.unique(fold, return_inverse=True)[1]
-        squared_error = {name: np.bincount(fold_index, (cross_val_predict(f, x, y, fold) - y)[:, 0] ** 2) for name, f in REGRESSIONS.items()}
+        squared_error = {
+            name: np.bincount(fold_index, (cross_val_predict(f, x, y, fold) - y)[:, 0] ** 2)
+            for name, f in REGRESSIONS.items()
+        }
         gain = {name: squared_error["mean"] - w for name, w in squared_error.items()}
         better = [name for name, g in gain.items() if name == "mean" or g.mean() > g.std(ddof=1) / len(g) ** 0.5]
         errors = {name: float(np.sqrt(squared_error[name].sum() / len(x))) for name in better}
@@ -157,7 +171,9 @@ def predict(
     "The median scale of each station. Raises `ValueError` for embeddings of another length."
     x = np.asarray(embedding, float)
     if x.shape[1:] != head.mean.shape:
-        raise ValueError(f"embeddings have {x.shape[1:]} columns, the scale head was fitted on {head.mean.shape}; use the same encoder")
+        raise ValueError(
+            f"embeddings have {x.shape[1:]} columns, the scale head was fitted on {head.mean.shape}; use the same encoder"
+        )
     log_span, relative_min = REGRESSIONS[head.name](head.x, head.y, (x - head.mean) / head.std).T
     span = np.exp(log_span)
     return StationScaler((span * relative_min.clip(min=0)).astype(np.float32), span.astype(np.float32))

@@ -7,19 +7,21 @@ __all__ = ['STATION_FEATURES', 'radius_graph', 'Standardizer', 'validate_counts'
            'PositionFeatures', 'base_station_graph', 'isolated', 'describe_graph', 'plot_graph', 'save_graph']
 
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #e3d0b76a
+import json
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import torch
-import json
-from typing import NamedTuple
-from scipy.spatial import cKDTree
-from torch import Tensor
-from torch_geometric.data import Data
-from pathlib import Path
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from safetensors.torch import save_file
+from scipy.spatial import cKDTree
+from torch import Tensor
+from torch_geometric.data import Data
+
 from ..data.stations import to_ecef
 from ..files import atomic_write
 
@@ -37,7 +39,7 @@ def radius_graph(
     pairs = tree.query_pairs(radius_km * 1000 * (1 + tolerance), output_type="ndarray")
     n_nodes, (one, other) = max(tree.n, 1), pairs.T.astype(np.int64)
     rank = np.concatenate([one * n_nodes + other, other * n_nodes + one])  # target, then source, in one number
-    rank.sort()                                                            # in place: a million stations fit in memory
+    rank.sort()  # in place: a million stations fit in memory
     edges = np.empty((2, len(rank)), np.int64)
     np.divmod(rank, n_nodes, out=(edges[1], edges[0]))
     return torch.from_numpy(edges)
@@ -45,6 +47,7 @@ def radius_graph(
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #0ab1781f
 class Standardizer(NamedTuple):
     "Mean and deviation of columns; what did not vary where they were fitted becomes 0 everywhere."
+
     mean: Tensor  # (F,)
     std: Tensor  # (F,) infinite for a constant column
 
@@ -74,6 +77,7 @@ def validate_counts(
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #b6f168d0
 class LogCountFeatures(NamedTuple):
     "Log counts and log total, scaled by the stations they were fitted on."
+
     mean: Tensor  # (F + 1,)
     std: Tensor  # (F + 1,)
 
@@ -103,6 +107,7 @@ class CountFeatures(NamedTuple):
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #2e6a645e
 class PositionFeatures(NamedTuple):
     "Sines and cosines of position, for stations without counts."
+
     axes: Tensor  # (3, 2) east and north in earth-centred coordinates
     corner: Tensor  # (2,) south-west, metres along the axes
     side: Tensor  # () longer side of the area, metres
@@ -111,13 +116,19 @@ class PositionFeatures(NamedTuple):
     def fit(cls, stations: pd.DataFrame, counts: pd.DataFrame | None = None) -> "PositionFeatures":
         ground = to_ecef(stations["lon"], stations["lat"])
         up = ground.mean(0) / np.linalg.norm(ground.mean(0))
-        east = np.array([-up[1], up[0], 0]) if np.hypot(*up[:2]) > 1e-9 else np.array([0.0, 1, 0])  # any direction, at a pole
+        east = (
+            np.array([-up[1], up[0], 0]) if np.hypot(*up[:2]) > 1e-9 else np.array([0.0, 1, 0])
+        )  # any direction, at a pole
         axes = np.stack([east / np.linalg.norm(east), np.cross(up, east / np.linalg.norm(east))], axis=1)
         flat = ground @ axes
         corner = flat.min(0)
-        return cls(*map(torch.from_numpy, (axes, corner, np.array((flat - corner).max() or 1.0))))  # one station: side 1 m
+        return cls(
+            *map(torch.from_numpy, (axes, corner, np.array((flat - corner).max() or 1.0)))
+        )  # one station: side 1 m
 
-    def __call__(self, stations: pd.DataFrame, counts: pd.DataFrame | None = None) -> Tensor:  # (N, 16) rows of length 8^(1/2)
+    def __call__(
+        self, stations: pd.DataFrame, counts: pd.DataFrame | None = None
+    ) -> Tensor:  # (N, 16) rows of length 8^(1/2)
         flat = torch.from_numpy(to_ecef(stations["lon"], stations["lat"])) @ self.axes
         phase = torch.pi * (flat - self.corner) / self.side
         return torch.cat([wave(k * phase) for k in (1, 2, 4, 8) for wave in (torch.sin, torch.cos)], dim=1).float()
@@ -130,7 +141,10 @@ def base_station_graph(
     stations: pd.DataFrame,  # indexed by station; lon, lat in degrees
     counts: pd.DataFrame | None = None,  # indexed by station, one column per category
     radius_km: float = 1.0,  # d_BS
-    feature_scaler: LogCountFeatures | CountFeatures | PositionFeatures | None = None,  # fitted; None: log counts, or position without counts, fitted here
+    feature_scaler: LogCountFeatures
+    | CountFeatures
+    | PositionFeatures
+    | None = None,  # fitted; None: log counts, or position without counts, fitted here
 ) -> Data:  # x (N, F), edge_index (2, E), pos (N, 2) degrees, with counts empty (N,) True where all are 0
     "The graph of base stations (section 4.2, Fig. 5). Raises `ValueError` if `counts` lacks a station, or is lacking."
     if counts is None and isinstance(feature_scaler, LogCountFeatures | CountFeatures):
@@ -138,7 +152,9 @@ def base_station_graph(
     if counts is not None:
         missing = stations.index.difference(counts.index)
         if len(missing):
-            raise ValueError(f"no counts for {len(missing)} of {len(stations)} stations, first {missing[0]}; add rows or pass counts=None")
+            raise ValueError(
+                f"no counts for {len(missing)} of {len(stations)} stations, first {missing[0]}; add rows or pass counts=None"
+            )
         counts = counts.loc[stations.index]
     if feature_scaler is None and len(stations):
         feature_scaler = (PositionFeatures if counts is None else LogCountFeatures).fit(stations, counts)
@@ -157,12 +173,17 @@ def isolated(
 
 def describe_graph(
     graph: Data,  # of `base_station_graph`
-) -> dict[str, int | float]:  # nodes, directed edges, mean and largest degree, isolated stations; with counts, stations without any POI
+) -> dict[
+    str, int | float
+]:  # nodes, directed edges, mean and largest degree, isolated stations; with counts, stations without any POI
     "Figures of a graph of base stations."
     degree = torch.bincount(graph.edge_index[1], minlength=graph.num_nodes)
     figures = {
-        "nodes": graph.num_nodes, "directed_edges": graph.num_edges, "mean_degree": graph.num_edges / max(graph.num_nodes, 1),
-        "largest_degree": int(degree.max()) if len(degree) else 0, "isolated": int(isolated(graph).sum()),
+        "nodes": graph.num_nodes,
+        "directed_edges": graph.num_edges,
+        "mean_degree": graph.num_edges / max(graph.num_nodes, 1),
+        "largest_degree": int(degree.max()) if len(degree) else 0,
+        "isolated": int(isolated(graph).sum()),
     }
     return figures | ({"without_pois": int(graph.empty.sum())} if "empty" in graph else {})
 
@@ -180,13 +201,28 @@ def plot_graph(
         ax.add_collection(LineCollection(pos[undirected_edges.T.numpy()], colors="0.75", linewidths=0.4, zorder=1))
     degree = np.bincount(graph.edge_index[1].numpy(), minlength=len(pos))[~is_isolated]
     size = max(0.3, min(14, 20_000 / max(len(pos), 1)))
-    points = ax.scatter(*pos[~is_isolated].T, c=degree, cmap="viridis_r", s=size, linewidths=0, zorder=2, rasterized=True)
-    ax.scatter(*pos[is_isolated].T, color="C3", marker="x", s=16, linewidths=0.8, zorder=3, label=f"{is_isolated.sum():,} isolated")
+    points = ax.scatter(
+        *pos[~is_isolated].T, c=degree, cmap="viridis_r", s=size, linewidths=0, zorder=2, rasterized=True
+    )
+    ax.scatter(
+        *pos[is_isolated].T,
+        color="C3",
+        marker="x",
+        s=16,
+        linewidths=0.8,
+        zorder=3,
+        label=f"{is_isolated.sum():,} isolated",
+    )
     if len(degree):
         figure.colorbar(points, ax=ax, label="neighbours", ticks=MaxNLocator(integer=True))
     if is_isolated.any():
         ax.legend(loc="lower left", frameon=True)
-    ax.set(title=title, xlabel="longitude (deg)", ylabel="latitude (deg)", aspect=1 / max(np.cos(np.radians(pos[:, 1].mean())), 0.05))
+    ax.set(
+        title=title,
+        xlabel="longitude (deg)",
+        ylabel="latitude (deg)",
+        aspect=1 / max(np.cos(np.radians(pos[:, 1].mean())), 0.05),
+    )
     return figure
 
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #05329f09
@@ -198,9 +234,18 @@ def save_graph(
 ) -> None:
     "Save a graph and its picture."
     degree = np.bincount(graph.edge_index[1].numpy(), minlength=graph.num_nodes)
-    tensors = {"x": graph.x, "edge_index": graph.edge_index, "pos": graph.pos, "degree": graph.edge_index.new_tensor(degree)}
+    tensors = {
+        "x": graph.x,
+        "edge_index": graph.edge_index,
+        "pos": graph.pos,
+        "degree": graph.edge_index.new_tensor(degree),
+    }
     with atomic_write(out) as part:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part, {"ids": json.dumps(ids, default=str), "figures": json.dumps(figures)})
+        save_file(
+            {k: v.contiguous() for k, v in tensors.items()},
+            part,
+            {"ids": json.dumps(ids, default=str), "figures": json.dumps(figures)},
+        )
     title = f"{figures['nodes']:,} stations, {figures['directed_edges']:,} edges within {figures['radius_km']:g} km"
     with atomic_write(out.with_suffix(".png")) as part:
         plot_graph(graph, title).savefig(part, dpi=150)

@@ -7,15 +7,17 @@ __all__ = ['TEMPORAL_FEATURES', 'EDGE_TYPES', 'HourFeatures', 'one_hot', 'sin_co
 
 # %% ../../nbs/02_graphs/01_temporal_graph.ipynb #75f38e74
 import math
-import torch
 from collections.abc import Callable
 from typing import NamedTuple
+
+import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
 # %% ../../nbs/02_graphs/01_temporal_graph.ipynb #6c0bfd25
 class HourFeatures(NamedTuple):
     "H_t: what describes an hour of the week, and what the pretraining has to restore."
+
     x: Tensor  # (168, F)
     input_embedding_dim: int = 0  # columns of a learned table between x and the encoder; 0: none
 
@@ -28,7 +30,7 @@ def one_hot() -> HourFeatures:
 def sin_cos() -> HourFeatures:
     "Sine and cosine of hour of day and of weekday."
     day, hour = torch.arange(168) // 24, torch.arange(168) % 24
-    angle = 2 * math.pi * torch.stack([hour / 24, day / 7], dim=1)          # (168, 2)
+    angle = 2 * math.pi * torch.stack([hour / 24, day / 7], dim=1)  # (168, 2)
     return HourFeatures(torch.cat([angle.sin(), angle.cos()], dim=1))
 
 

@@ -8,26 +8,46 @@ __all__ = ['AXIS', 'FONT', 'SCALED', 'MAX_VALUES', 'to_json_numbers', 'line_trac
            'pattern_figures', 'make_figures', 'pattern_table', 'make_view', 'write_page']
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #20303c1d
-import numpy as np
-import pandas as pd
 import json
 import re
-import jinja2
-import yaml
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from markupsafe import escape, Markup
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+from markupsafe import Markup, escape
+
 from ..data.autocorrelation import autocorrelation
 from ..data.splits import take_stations
 from ..files import atomic_write
 from .assets import SCRIPT, STYLE, TEMPLATE
-from .run_info import data_facts, group_by_config, input_facts, METRIC_TITLES, open_finished, percentile_bands, provenance_facts, RunView, score_rows, week_data
+from stouter.html_report.run_info import (
+    METRIC_TITLES,
+    RunView,
+    data_facts,
+    group_by_config,
+    input_facts,
+    open_finished,
+    percentile_bands,
+    provenance_facts,
+    score_rows,
+    week_data,
+)
 from ..patterns import correlation_by_distance, describe_patterns, log_seasonal_residuals, weekly_profile
 from ..plots import profile, source_colours, summarize_run
 from ..style import COLOURS
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #d6113dd6
-AXIS = {"gridcolor": "#e9e9e6", "linecolor": "#b5b5b0", "zeroline": False, "automargin": True, "ticks": "outside", "tickcolor": "#b5b5b0"}
+AXIS = {
+    "gridcolor": "#e9e9e6",
+    "linecolor": "#b5b5b0",
+    "zeroline": False,
+    "automargin": True,
+    "ticks": "outside",
+    "tickcolor": "#b5b5b0",
+}
 FONT = {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "size": 13, "color": "#222222"}
 
 
@@ -40,20 +60,44 @@ def to_json_numbers(
 
 def line_trace(name: str, x: Sequence[float], y: Sequence[float], colour: str, **more) -> dict:  # a trace
     "One curve."
-    return {"type": "scatter", "mode": "lines", "name": name, "x": to_json_numbers(x), "y": to_json_numbers(y), "line": {"color": colour, "width": 1.8}, **more}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": to_json_numbers(x),
+        "y": to_json_numbers(y),
+        "line": {"color": colour, "width": 1.8},
+        **more,
+    }
 
 
-def band_traces(name: str, x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str) -> list[dict]:  # two traces
+def band_traces(
+    name: str, x: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str
+) -> list[dict]:  # two traces
     "The area between two curves."
     edge = {"line": {"width": 0}, "hoverinfo": "skip"}
-    return [line_trace(name, x, high, colour, showlegend=False, **edge), line_trace(name, x, low, colour, fill="tonexty", fillcolor=f"{colour}26", **edge)]
+    return [
+        line_trace(name, x, high, colour, showlegend=False, **edge),
+        line_trace(name, x, low, colour, fill="tonexty", fillcolor=f"{colour}26", **edge),
+    ]
 
 
-def make_figure(traces: list[dict], x: str, y: str, x_axis: dict | None = None, y_axis: dict | None = None) -> dict:  # data and layout
+def make_figure(
+    traces: list[dict], x: str, y: str, x_axis: dict | None = None, y_axis: dict | None = None
+) -> dict:  # data and layout
     "Traces in a frame with names and units on both axes."
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal", "entrywidth": 112}
-    axes = {"xaxis": {**AXIS, "title": {"text": x}, **(x_axis or {})}, "yaxis": {**AXIS, "title": {"text": y}, **(y_axis or {})}}
-    frame = {"margin": {"l": 56, "r": 12, "t": 40, "b": 48}, "hovermode": "closest", "dragmode": False, "plot_bgcolor": "#ffffff", "paper_bgcolor": "#ffffff"}
+    axes = {
+        "xaxis": {**AXIS, "title": {"text": x}, **(x_axis or {})},
+        "yaxis": {**AXIS, "title": {"text": y}, **(y_axis or {})},
+    }
+    frame = {
+        "margin": {"l": 56, "r": 12, "t": 40, "b": 48},
+        "hovermode": "closest",
+        "dragmode": False,
+        "plot_bgcolor": "#ffffff",
+        "paper_bgcolor": "#ffffff",
+    }
     return {"data": traces, "layout": {**axes, **frame, "legend": legend, "font": FONT}}
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #27ea78c8
@@ -62,7 +106,9 @@ def to_km(
     centre: pd.Series,  # `lon`, `lat` of the origin
 ) -> tuple[np.ndarray, np.ndarray]:  # (N,) east, (N,) north
     "Distance from the origin, on the plane that touches it; 111.2 km to a degree of latitude."
-    return (stations["lon"] - centre["lon"]).to_numpy() * 111.2 * np.cos(np.radians(centre["lat"])), (stations["lat"] - centre["lat"]).to_numpy() * 111.2
+    return (stations["lon"] - centre["lon"]).to_numpy() * 111.2 * np.cos(np.radians(centre["lat"])), (
+        stations["lat"] - centre["lat"]
+    ).to_numpy() * 111.2
 
 
 def map_figure(
@@ -76,20 +122,70 @@ def map_figure(
     east, north = to_km(used, used[["lon", "lat"]].mean())
     others = [v for v in to_km(stations.drop(index=level.index), used[["lon", "lat"]].mean())]
     margin = max(np.ptp(east), np.ptp(north)) * 0.15 + 0.2
-    near = (np.abs(others[0] - (east.min() + east.max()) / 2) < np.ptp(east) / 2 + margin) & (np.abs(others[1] - (north.min() + north.max()) / 2) < np.ptp(north) / 2 + margin)
+    near = (np.abs(others[0] - (east.min() + east.max()) / 2) < np.ptp(east) / 2 + margin) & (
+        np.abs(others[1] - (north.min() + north.max()) / 2) < np.ptp(north) / 2 + margin
+    )
     logs = np.log10(level.where(level > 0)).to_numpy()
     ticks = np.unique(np.nanquantile(logs, [0, 0.5, 1])) if np.isfinite(logs).any() else np.zeros(0)
-    labels = [f"{float(f'{10 ** t:.3g}'):,.10g}" for t in ticks]
-    bar = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "title": {"text": unit, "side": "bottom"}, "tickvals": ticks.tolist(), "ticktext": labels, "thickness": 10}
-    colour, opacity = np.nan_to_num(logs, nan=np.nanmin(logs) if len(ticks) else 0), np.where(np.isfinite(logs), 1, 0.35)
+    labels = [f"{float(f'{10**t:.3g}'):,.10g}" for t in ticks]
+    bar = {
+        "orientation": "h",
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
+        "title": {"text": unit, "side": "bottom"},
+        "tickvals": ticks.tolist(),
+        "ticktext": labels,
+        "thickness": 10,
+    }
+    colour, opacity = (
+        np.nan_to_num(logs, nan=np.nanmin(logs) if len(ticks) else 0),
+        np.where(np.isfinite(logs), 1, 0.35),
+    )
     size, index = float(np.clip(160 / np.sqrt(len(used)), 7, 14)), {row: i for i, row in enumerate(rows)}
-    hover_texts = [f"station {s}<br>mean {v:.4g}" + ("" if i in index else "<br>not in the week browser") for i, (s, v) in enumerate(level.items())]
+    hover_texts = [
+        f"station {s}<br>mean {v:.4g}" + ("" if i in index else "<br>not in the week browser")
+        for i, (s, v) in enumerate(level.items())
+    ]
     dots = {"type": "scatter", "mode": "markers", "showlegend": False}
-    grey = {**dots, "x": to_json_numbers(others[0][near]), "y": to_json_numbers(others[1][near]), "hoverinfo": "skip", "marker": {"size": 4, "color": "#d8d8d4"}}
-    colours = {"color": to_json_numbers(colour), "opacity": opacity.tolist(), "colorscale": "Viridis", "size": size, "colorbar": bar, "line": {"width": 0.5, "color": "#ffffff"}}
-    markers = {**dots, "x": to_json_numbers(east), "y": to_json_numbers(north), "text": hover_texts, "hoverinfo": "text", "marker": colours, "customdata": [index.get(i, -1) for i in range(len(used))]}
-    ring = {**dots, "x": [], "y": [], "hoverinfo": "skip", "marker": {"size": size + 8, "color": "rgba(0,0,0,0)", "line": {"width": 3, "color": "#d55e00"}}}
-    chart = make_figure([grey, markers, ring], "km east", "km north", {"constrain": "domain"}, {"scaleanchor": "x", "scaleratio": 1, "constrain": "domain"})
+    grey = {
+        **dots,
+        "x": to_json_numbers(others[0][near]),
+        "y": to_json_numbers(others[1][near]),
+        "hoverinfo": "skip",
+        "marker": {"size": 4, "color": "#d8d8d4"},
+    }
+    colours = {
+        "color": to_json_numbers(colour),
+        "opacity": opacity.tolist(),
+        "colorscale": "Viridis",
+        "size": size,
+        "colorbar": bar,
+        "line": {"width": 0.5, "color": "#ffffff"},
+    }
+    markers = {
+        **dots,
+        "x": to_json_numbers(east),
+        "y": to_json_numbers(north),
+        "text": hover_texts,
+        "hoverinfo": "text",
+        "marker": colours,
+        "customdata": [index.get(i, -1) for i in range(len(used))],
+    }
+    ring = {
+        **dots,
+        "x": [],
+        "y": [],
+        "hoverinfo": "skip",
+        "marker": {"size": size + 8, "color": "rgba(0,0,0,0)", "line": {"width": 3, "color": "#d55e00"}},
+    }
+    chart = make_figure(
+        [grey, markers, ring],
+        "km east",
+        "km north",
+        {"constrain": "domain"},
+        {"scaleanchor": "x", "scaleratio": 1, "constrain": "domain"},
+    )
     chart["layout"]["margin"] |= {"t": 34, "b": 118}
     return chart
 
@@ -100,7 +196,11 @@ def log_axis(
     "A logarithmic axis with few, whole marks."
     positive = values[np.isfinite(values) & (values > 0)]
     wide = len(positive) and positive.max() / positive.min() > 300
-    return {"type": "log", "dtick": 1, "exponentformat": "power"} if wide else {"type": "log", "dtick": "D2", "tickformat": "~g"}
+    return (
+        {"type": "log", "dtick": 1, "exponentformat": "power"}
+        if wide
+        else {"type": "log", "dtick": "D2", "tickformat": "~g"}
+    )
 
 
 def training_figure(
@@ -114,10 +214,18 @@ def training_figure(
         groups = loss.groupby(np.arange(len(loss)) // max(1, -(-len(loss) // 200)))
         step = groups.apply(lambda g: g.index[0] + 1)
         traces += band_traces(name, step, groups.quantile(0.1), groups.quantile(0.9), colour)[: 2 * (len(loss) > 200)]
-        traces.append(line_trace(name, step, groups.mean(), colour, mode="lines+markers" if len(loss) < 40 else "lines"))
+        traces.append(
+            line_trace(name, step, groups.mean(), colour, mode="lines+markers" if len(loss) < 40 else "lines")
+        )
     for trace in traces:
         trace["showlegend"] = trace["mode"] != "lines" or "fill" not in trace and trace["line"]["width"] > 0
-    return make_figure(traces, x, "loss (logarithmic)", None, log_axis(np.concatenate([np.asarray(loss, float) for loss in losses.values()])))
+    return make_figure(
+        traces,
+        x,
+        "loss (logarithmic)",
+        None,
+        log_axis(np.concatenate([np.asarray(loss, float) for loss in losses.values()])),
+    )
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #d987a1d5
 SCALED = "traffic (scaled)"
@@ -130,7 +238,10 @@ def profile_figure(
     traces = []
     for name, colour in source_colours(traffic).items():
         rows = profile(traffic[name])
-        traces += [*band_traces(f"{name}, 80 %", rows["hour"], rows["low"], rows["high"], colour), line_trace(f"{name}, mean", rows["hour"], rows["mean"], colour)]
+        traces += [
+            *band_traces(f"{name}, 80 %", rows["hour"], rows["low"], rows["high"], colour),
+            line_trace(f"{name}, mean", rows["hour"], rows["mean"], colour),
+        ]
     return make_figure(traces, "hour of the period", SCALED, {"dtick": 6 if len(rows) <= 48 else 24})
 
 
@@ -141,7 +252,10 @@ def distribution_figure(
     values = {name: np.ravel(v)[np.isfinite(np.ravel(v))] for name, v in traffic.items()}
     edges = np.linspace(min(v.min() for v in values.values()), max(v.max() for v in values.values()), 51)
     shares = {name: np.histogram(values[name], edges)[0] / len(values[name]) for name in source_colours(values)}
-    lines = [line_trace(name, (edges[1:] + edges[:-1]) / 2, np.where(shares[name] > 0, shares[name], np.nan), colour) for name, colour in source_colours(values).items()]
+    lines = [
+        line_trace(name, (edges[1:] + edges[:-1]) / 2, np.where(shares[name] > 0, shares[name], np.nan), colour)
+        for name, colour in source_colours(values).items()
+    ]
     return make_figure(lines, SCALED, "share (logarithmic)", None, log_axis(np.concatenate(list(shares.values()))))
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #a442f980
@@ -167,11 +281,29 @@ def pattern_figures(
         return {"autocorrelation": None, "week": None, "distance": None}
     days = {"dtick": 24}
     week = {"tickvals": list(range(0, 168, 24)), "ticktext": ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"]}
-    near = correlation_by_distance(log_seasonal_residuals(values, hours), stations) if len(values) > 1 and len(hours) >= 336 else []
-    dots = line_trace("mean of pairs", near["distance"], near["correlation"], blue, mode="lines+markers") if len(near) else None
+    near = (
+        correlation_by_distance(log_seasonal_residuals(values, hours), stations)
+        if len(values) > 1 and len(hours) >= 336
+        else []
+    )
+    dots = (
+        line_trace("mean of pairs", near["distance"], near["correlation"], blue, mode="lines+markers")
+        if len(near)
+        else None
+    )
     return {
-        "autocorrelation": make_figure(station_band("median", np.arange(lag + 1), autocorrelation(values, lag), blue), "lag (hours)", "autocorrelation", days),
-        "week": make_figure(station_band("median", np.arange(168), weekly_profile(values, hours), blue), "hour of the week", "traffic / mean", week),
+        "autocorrelation": make_figure(
+            station_band("median", np.arange(lag + 1), autocorrelation(values, lag), blue),
+            "lag (hours)",
+            "autocorrelation",
+            days,
+        ),
+        "week": make_figure(
+            station_band("median", np.arange(168), weekly_profile(values, hours), blue),
+            "hour of the week",
+            "traffic / mean",
+            week,
+        ),
         "distance": make_figure([dots], "distance (km)", "correlation of residuals") if dots else None,
     }
 
@@ -188,9 +320,11 @@ def make_figures(
     curves = {"denoiser, training": history["loss"]} | ({"validation error": checks} if checks.notna().any() else {})
     scaled = {name: view.scaled[name] for name in ("real", view.method)}
     figures = {
-        "map": map_figure(e.opened[1], level, rows, f"mean {view.unit}"), "training": training_figure(curves),
+        "map": map_figure(e.opened[1], level, rows, f"mean {view.unit}"),
+        "training": training_figure(curves),
         "graphs": training_figure(view.graph_losses, "epoch") if view.graph_losses else None,
-        "profile": profile_figure(scaled), "distribution": distribution_figure(view.scaled),
+        "profile": profile_figure(scaled),
+        "distribution": distribution_figure(view.scaled),
         **pattern_figures(e.traffic.values(e.config.data.service), e.traffic.hours, e.traffic.stations),
     }
     return {name: chart for name, chart in figures.items() if chart}
@@ -219,17 +353,41 @@ def make_view(
     test = take_stations(target.periods[1], test_rows)
     n, p, length = test.values.shape
     station = np.repeat(test_rows, p)
-    bands = np.stack([target.scaler.inverse_transform(b, station) for b in percentile_bands(samples)]).reshape(5, n, p * length)
+    bands = np.stack([target.scaler.inverse_transform(b, station) for b in percentile_bands(samples)]).reshape(
+        5, n, p * length
+    )
     weeks = week_data(test.hours, test.values.reshape(n, -1), bands, test.station, max_values)
     figures, (patterns, no_patterns) = make_figures(view, test_rows[weeks.pop("rows")].tolist()), pattern_table(view)
-    summary = Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(summarize_run(view.metrics["methods"], view.method)))))
+    summary = Markup(
+        re.sub(
+            r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(summarize_run(view.metrics["methods"], view.method)))
+        )
+    )
     context = {
-        "name": view.name, "method": view.method, "unit": view.unit, "facts": data_facts(view), "provenance": provenance_facts(view), "inputs": input_facts(view), "figures": list(figures), "summary": summary,
-        "config": yaml.safe_dump({"seed": e.seed, **e.config.model_dump(mode="json")}, sort_keys=False), "rows": score_rows([view.metrics["methods"]]),
-        "patterns": patterns, "no_patterns": no_patterns, "n_stations": n, "n_kept": len(weeks["stations"]), "n_samples": len(samples),
-        "simulated": target.config.data.source.kind == "simulated", "n_updates": len(view.history),
+        "name": view.name,
+        "method": view.method,
+        "unit": view.unit,
+        "facts": data_facts(view),
+        "provenance": provenance_facts(view),
+        "inputs": input_facts(view),
+        "figures": list(figures),
+        "summary": summary,
+        "config": yaml.safe_dump({"seed": e.seed, **e.config.model_dump(mode="json")}, sort_keys=False),
+        "rows": score_rows([view.metrics["methods"]]),
+        "patterns": patterns,
+        "no_patterns": no_patterns,
+        "n_stations": n,
+        "n_kept": len(weeks["stations"]),
+        "n_samples": len(samples),
+        "simulated": target.config.data.source.kind == "simulated",
+        "n_updates": len(view.history),
     }
-    return {"name": view.name, "unit": view.unit if len(view.unit) < 34 else "traffic", "figures": figures, "weeks": weeks}, context
+    return {
+        "name": view.name,
+        "unit": view.unit if len(view.unit) < 34 else "traffic",
+        "figures": figures,
+        "weeks": weeks,
+    }, context
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #fb00f142
 MAX_VALUES = 2_400_000  # numbers in the weeks of a page
@@ -247,11 +405,27 @@ def write_page(
     runs = [RunView(open_finished(folder)) for folder in folders]
     groups = group_by_config(runs)
     views = [make_view(view, MAX_VALUES // len(runs)) for view in runs]
-    inside = json.dumps({"views": [view for view, _ in views], "frame": make_figure([], "", "")["layout"]}, allow_nan=False).replace("</", r"<\/")
-    names = [n for n in METRIC_TITLES if any(n in values for view in runs for values in view.metrics["methods"].values())]
-    text = jinja2.Environment(autoescape=True).from_string(TEMPLATE).render(
-        runs=[context for _, context in views], groups=groups, metrics=[METRIC_TITLES[n] for n in names], style=Markup(STYLE), data=Markup(inside),
-        script=Markup(SCRIPT), plotly=Markup(get_plotlyjs()), version=__version__, title=" | ".join(view.name for view in runs[:4]))
+    inside = json.dumps(
+        {"views": [view for view, _ in views], "frame": make_figure([], "", "")["layout"]}, allow_nan=False
+    ).replace("</", r"<\/")
+    names = [
+        n for n in METRIC_TITLES if any(n in values for view in runs for values in view.metrics["methods"].values())
+    ]
+    text = (
+        jinja2.Environment(autoescape=True)
+        .from_string(TEMPLATE)
+        .render(
+            runs=[context for _, context in views],
+            groups=groups,
+            metrics=[METRIC_TITLES[n] for n in names],
+            style=Markup(STYLE),
+            data=Markup(inside),
+            script=Markup(SCRIPT),
+            plotly=Markup(get_plotlyjs()),
+            version=__version__,
+            title=" | ".join(view.name for view in runs[:4]),
+        )
+    )
     with atomic_write(out) as part:
         part.write_text(text.strip(), encoding="utf-8")
     return Path(out).stat().st_size

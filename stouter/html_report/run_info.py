@@ -9,20 +9,22 @@ __all__ = ['REQUIRED_FILES', 'SOURCE_LABELS', 'INGEST_COUNTS', 'PERCENTILES', 'M
            'score_rows', 'group_by_config']
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #0e85236e
-import json
-import numpy as np
-import pandas as pd
 import base64
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
 from ..evaluation.metrics import METRIC_GOALS
 from ..evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
 from ..evaluation.realism import REALISM_GOALS
-from ..files import file_digest, InputError
+from ..files import InputError, file_digest
 from ..graphs.embeddings import load_pretrained
-from ..pipeline.run import check_finished, Experiment, open_run
+from ..pipeline.run import Experiment, check_finished, open_run
 from ..pipeline.run_folder import flatten, read_manifest
 from ..plots import metrics_table
 
@@ -51,7 +53,7 @@ def open_finished(
     read_manifest(folder)
     check_finished(folder, REQUIRED_FILES)
     run = open_run(folder)
-    test_folder = run.judged.folder.relative_to(folder)                       # `target_city`, or the folder itself
+    test_folder = run.judged.folder.relative_to(folder)  # `target_city`, or the folder itself
     check_finished(folder, [str(test_folder / name) for name in ("traffic.nc", "stations.parquet")])
     return run
 
@@ -59,6 +61,7 @@ def open_finished(
 @dataclass(frozen=True)
 class RunView:
     "One finished run, as a page needs it."
+
     experiment: Experiment  # finished
 
     @cached_property
@@ -66,10 +69,12 @@ class RunView:
         return read_json(self.experiment.folder / "metrics.json")
 
     @property
-    def method(self) -> str: return self.metrics["method"]                   # the trained one
+    def method(self) -> str:
+        return self.metrics["method"]  # the trained one
 
     @cached_property
-    def name(self) -> str: return f"{self.experiment.config.name}, seed {self.experiment.seed}"
+    def name(self) -> str:
+        return f"{self.experiment.config.name}, seed {self.experiment.seed}"
 
     @cached_property
     def unit(self) -> str:  # of a volume
@@ -78,7 +83,10 @@ class RunView:
 
     @cached_property
     def scaled(self) -> dict[str, np.ndarray]:  # "real" (B, L), methods (S, B, L); scaled per station, NaN = missing
-        return {"real": self.experiment.samples[1].x.numpy(), **{name: x.numpy() for name, x in self.experiment.drawn.items()}}
+        return {
+            "real": self.experiment.samples[1].x.numpy(),
+            **{name: x.numpy() for name, x in self.experiment.drawn.items()},
+        }
 
     @cached_property
     def history(self) -> pd.DataFrame:  # one row per update
@@ -86,13 +94,18 @@ class RunView:
 
     @cached_property
     def graph_losses(self) -> dict[str, list[float]]:  # graph -> loss of each epoch
-        pretrained = {name: load_pretrained(self.experiment.folder / f"graph_{name}.safetensors") for name in ("time", "space")}
+        pretrained = {
+            name: load_pretrained(self.experiment.folder / f"graph_{name}.safetensors") for name in ("time", "space")
+        }
         return {f"{name} graph": k.history.train for name, k in pretrained.items() if k}
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #167dd0d5
 SOURCE_LABELS = {
-    "simulated": "a simulated city, not measured traffic", "cdr": "raw call-detail records", "array": "an array of cells on a grid without a map",
-    "patches": "patches of a map without coordinates", "netcdf": "a file of labelled traffic",
+    "simulated": "a simulated city, not measured traffic",
+    "cdr": "raw call-detail records",
+    "array": "an array of cells on a grid without a map",
+    "patches": "patches of a map without coordinates",
+    "netcdf": "a file of labelled traffic",
 }
 
 
@@ -103,11 +116,21 @@ def data_facts(
     e, target, label = view.experiment, view.experiment.judged, view.metrics
     train, test, (every, stations), d = e.periods[0], target.periods[1], target.opened, target.config.data
     source_kind = e.config.data.source.kind
-    source_city = {} if target is e else {"Learnt in": f"another city, of {len(train.station):,} stations: {SOURCE_LABELS.get(source_kind, source_kind)}; all figures are of the city that is judged"}
+    source_city = (
+        {}
+        if target is e
+        else {
+            "Learnt in": f"another city, of {len(train.station):,} stations: {SOURCE_LABELS.get(source_kind, source_kind)}; all figures are of the city that is judged"
+        }
+    )
     seconds = view.history.get("seconds", pd.Series([np.nan])).iloc[-1]
     duration = f", {seconds / 60:.1f} minutes" if np.isfinite(seconds) else ""
     student = e.config.distillation
-    distilled = f"; then a student, {student.n_updates:,} updates on {student.n_teacher_samples:,} days of the whole chain" if student else ""
+    distilled = (
+        f"; then a student, {student.n_updates:,} updates on {student.n_teacher_samples:,} days of the whole chain"
+        if student
+        else ""
+    )
     return {
         "Data set": f"{e.config.name}: {SOURCE_LABELS.get(d.source.kind, d.source.kind)}",
         "Traffic": view.unit,
@@ -129,14 +152,24 @@ def provenance_facts(
 ) -> dict[str, str]:  # what -> value
     "Seed, versions, machine, commit, and fingerprints of the data."
     folder = view.experiment.folder
-    recorded = flatten({name: value for name, value in read_json(folder / "provenance.json", {}).items() if name != "inputs"})
-    commit = str(recorded.pop("commit", "not recorded")) + ", with uncommitted changes" * recorded.pop("uncommitted_changes", False)
+    recorded = flatten(
+        {name: value for name, value in read_json(folder / "provenance.json", {}).items() if name != "inputs"}
+    )
+    commit = str(recorded.pop("commit", "not recorded")) + ", with uncommitted changes" * recorded.pop(
+        "uncommitted_changes", False
+    )
     ingest = read_json(folder / "ingest.json", {})
     counts = {f"records: {name.replace('_', ' ')}": f"{ingest[name]:,}" for name in INGEST_COUNTS if name in ingest}
     files = {"records: files": f"{len(ingest['files']):,}"} if "files" in ingest else {}
     texts = {name.removeprefix("packages."): str(value) for name, value in recorded.items()}
-    return {"seed": str(view.experiment.seed), "commit": commit, **texts, **files, **counts,
-            "SHA-256 of traffic.nc": file_digest(folder / "traffic.nc", "sha256")}
+    return {
+        "seed": str(view.experiment.seed),
+        "commit": commit,
+        **texts,
+        **files,
+        **counts,
+        "SHA-256 of traffic.nc": file_digest(folder / "traffic.nc", "sha256"),
+    }
 
 
 def input_facts(
@@ -153,7 +186,9 @@ MISSING_CODE = 65535  # code of a missing value
 
 def regular_hours(
     hours: pd.DatetimeIndex,  # (H,) hours of the periods, with zone
-) -> tuple[pd.DatetimeIndex, np.ndarray]:  # every wall-clock hour from first to last (M,), and where each of `hours` lies in it (H,)
+) -> tuple[
+    pd.DatetimeIndex, np.ndarray
+]:  # every wall-clock hour from first to last (M,), and where each of `hours` lies in it (H,)
     "The hours on a clock without gaps: days that a period had to skip, as the clock changed, are there and empty."
     wall = hours.tz_localize(None)
     every = pd.date_range(wall[0], wall[-1], freq="h")
@@ -177,7 +212,11 @@ def quantize_uint16(
     low, high = np.where(np.isfinite(low), low, 0).astype(float), np.where(np.isfinite(high), high, 0).astype(float)
     step = np.where(high > low, high - low, 1) / (MISSING_CODE - 1)
     scaled = np.where(is_finite, (np.where(is_finite, series, 0) - low[:, None]) / step[:, None], MISSING_CODE)
-    return {"low": low.tolist(), "step": step.tolist(), "codes": base64.b64encode(np.rint(scaled).astype("<u2").tobytes()).decode()}
+    return {
+        "low": low.tolist(),
+        "step": step.tolist(),
+        "codes": base64.b64encode(np.rint(scaled).astype("<u2").tobytes()).decode(),
+    }
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #f932a4d5
 def stratified_subset(
@@ -195,7 +234,9 @@ def week_data(
     bands: np.ndarray,  # (5, N, H) percentiles of the samples, volumes
     stations: pd.Index,  # (N,) ids
     max_values: int,  # numbers that the page may hold of this run
-) -> dict:  # JSON: stations, rows, where to start, first hour, number of hours, and quantized real, p10, p25, p50, p75, p90
+) -> (
+    dict
+):  # JSON: stations, rows, where to start, first hour, number of hours, and quantized real, p10, p25, p50, p75, p90
     "The weeks of a run as the page holds them."
     every, where = regular_hours(hours)
     level = np.nanmean(np.where(np.isnan(real).all(1, keepdims=True), 0, real), axis=1)
@@ -203,16 +244,34 @@ def week_data(
     start = int(np.argsort(level[rows], kind="stable")[(len(rows) - 1) // 2])
     series = np.full((6, len(rows), len(every)), np.nan)
     series[0][:, where], series[1:, :, where] = real[rows], bands[:, rows]
-    return {"stations": [str(s) for s in stations[rows]], "rows": rows.tolist(), "start": start, "first": f"{every[0]:%Y-%m-%dT%H:%M}", "hours": len(every),
-            **quantize_uint16(series)}
+    return {
+        "stations": [str(s) for s in stations[rows]],
+        "rows": rows.tolist(),
+        "start": start,
+        "first": f"{every[0]:%Y-%m-%dT%H:%M}",
+        "hours": len(every),
+        **quantize_uint16(series),
+    }
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #e044793c
 METRIC_TITLES = {
-    "crps": "CRPS", "energy_score": "energy score", "jsd_pooled": "JSD, pooled", "wasserstein_1": "Wasserstein-1", "coverage_80": "80 % coverage",
-    "c2st_auc": "C2ST AUC", "nn_distance_ratio": "nearest-neighbour distance ratio", "mae": "MAE", "rmse": "RMSE", "jsd_paper": "JSD (paper)",
-    "crps_physical": "CRPS, in units", "mae_physical": "MAE, in units", "rmse_physical": "RMSE, in units",
+    "crps": "CRPS",
+    "energy_score": "energy score",
+    "jsd_pooled": "JSD, pooled",
+    "wasserstein_1": "Wasserstein-1",
+    "coverage_80": "80 % coverage",
+    "c2st_auc": "C2ST AUC",
+    "nn_distance_ratio": "nearest-neighbour distance ratio",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "jsd_paper": "JSD (paper)",
+    "crps_physical": "CRPS, in units",
+    "mae_physical": "MAE, in units",
+    "rmse_physical": "RMSE, in units",
 }
-TARGETS = {name: aim for name, aim in (METRIC_GOALS | REALISM_GOALS).items() if isinstance(aim, float)}  # metrics with a value to be met; all others should be low
+TARGETS = {
+    name: aim for name, aim in (METRIC_GOALS | REALISM_GOALS).items() if isinstance(aim, float)
+}  # metrics with a value to be met; all others should be low
 
 
 def format_number(
@@ -229,7 +288,11 @@ def format_cell(
 ) -> str:  # "0.048 ± 0.001"
     "A value in words; a share as per cent."
     format_value = (lambda v: f"{v:.1%}") if name == "coverage_80" else format_number
-    return "no value" if np.isnan(mean) else format_value(mean) + (f" ± {format_value(deviation)}" if np.isfinite(deviation) else "")
+    return (
+        "no value"
+        if np.isnan(mean)
+        else format_value(mean) + (f" ± {format_value(deviation)}" if np.isfinite(deviation) else "")
+    )
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #37ded481
 def score_rows(
@@ -238,13 +301,21 @@ def score_rows(
     "Methods x metrics over seeds. Cells are pairs of words and whether they are the best of their column."
     names = [n for n in METRIC_TITLES if any(n in values for seed in metrics for values in seed.values())]
     methods = list(dict.fromkeys(m for seed in metrics for m in seed))
-    table = metrics_table({m: {n: [seed.get(m, {}).get(n, np.nan) for seed in metrics] for n in names} for m in methods})
+    table = metrics_table(
+        {m: {n: [seed.get(m, {}).get(n, np.nan) for seed in metrics] for n in names} for m in methods}
+    )
     mean = table.xs("mean", axis=1, level=1) if len(metrics) > 1 else table
     deviations = table.xs("deviation", axis=1, level=1) if len(metrics) > 1 else mean * np.nan
     distance = mean.apply(lambda column: (column - TARGETS[column.name]).abs() if column.name in TARGETS else column)
     candidates = distance.drop(index=[REAL_OTHER_DAY, REAL_SAME_DAY], errors="ignore")
     best = candidates.eq(candidates.min()).reindex(distance.index, fill_value=False)
-    return [{"method": m, "cells": [(format_cell(n, mean.loc[m, n], deviations.loc[m, n]), bool(best.loc[m, n])) for n in names]} for m in mean.index]
+    return [
+        {
+            "method": m,
+            "cells": [(format_cell(n, mean.loc[m, n], deviations.loc[m, n]), bool(best.loc[m, n])) for n in names],
+        }
+        for m in mean.index
+    ]
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #f921968c
 def group_by_config(
@@ -263,5 +334,12 @@ def group_by_config(
         first_config = first.setdefault(config.name, flat)
         other = [f"{k} = {flat.get(k)}" for k in {**first_config, **flat} if flat.get(k) != first_config.get(k)]
         rows = score_rows([s.metrics["methods"] for s in members])
-        out.append({"name": config.name + (" (simulated)" if config.data.source.kind == "simulated" else ""), "differs": ", ".join(other), "seeds": seeds, "rows": rows})
+        out.append(
+            {
+                "name": config.name + (" (simulated)" if config.data.source.kind == "simulated" else ""),
+                "differs": ", ".join(other),
+                "seeds": seeds,
+                "rows": rows,
+            }
+        )
     return out

@@ -7,25 +7,35 @@ __all__ = ['HOURS', 'choose_service', 'spread_over', 'Data', 'Scaled', 'NamedGra
            'OtherCity', 'of_stations', 'Sampled']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3dce0494
-import numpy as np
-import pandas as pd
-import torch
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple, TextIO
+
+import numpy as np
+import pandas as pd
+import torch
 from torch import Tensor
 from torch_geometric.data import Data as Graph
+
 from ..config import ExperimentConfig, GraphConfig
 from ..data.coverage import filter_by_coverage
-from ..data.dataset import Condition, make_dataset, PeriodArray, split_into_periods, split_last, StationScaler, TrafficDataset
-from ..data.splits import split_stations, StationSplit
-from ..data.traffic import DIRECTIONS, merge_directions, open_traffic, save_traffic, Traffic
-from ..files import atomic_write, InputError
-from ..graphs.embeddings import embed_new_city, load_or_pretrain, Pretrained
+from stouter.data.dataset import (
+    Condition,
+    PeriodArray,
+    StationScaler,
+    TrafficDataset,
+    make_dataset,
+    split_into_periods,
+    split_last,
+)
+from ..data.splits import StationSplit, split_stations
+from ..data.traffic import DIRECTIONS, Traffic, merge_directions, open_traffic, save_traffic
+from ..files import InputError, atomic_write
+from ..graphs.embeddings import Pretrained, embed_new_city, load_or_pretrain
 from ..graphs.encoders import ENCODERS
-from ..graphs.graphmae import build_autoencoder, GraphMAE, History, pretrain
-from ..graphs.spatial import base_station_graph, STATION_FEATURES
+from ..graphs.graphmae import GraphMAE, History, build_autoencoder, pretrain
+from ..graphs.spatial import STATION_FEATURES, base_station_graph
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
 from .provenance import isolated_seed
 from .sources import SOURCES
@@ -83,7 +93,9 @@ class Data:
         try:
             return open_traffic(cube), pd.read_parquet(table)
         except (ValueError, OSError) as error:
-            raise InputError(f"{self.folder}: traffic.nc or stations.parquet is damaged ({error}); delete both and run again") from None
+            raise InputError(
+                f"{self.folder}: traffic.nc or stations.parquet is damaged ({error}); delete both and run again"
+            ) from None
 
     @cached_property
     def traffic(self) -> Traffic:
@@ -130,6 +142,7 @@ class Scaled(Data):
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #54b39341
 class NamedGraph(NamedTuple):
     "A graph and how it is to be embedded."
+
     data: Graph  # x (N, F), edge_index (2, E)
     ids: list  # (N,) of its nodes
     encoder: str  # a word of `ENCODERS`
@@ -147,7 +160,13 @@ def build_graphs(
     hours = temporal_graph(g.periodic, TEMPORAL_FEATURES[g.temporal_features], g.bidirectional)
     return {
         "time": NamedGraph(hours, list(range(168)), g.temporal_encoder, g.temporal_decoder, None),
-        "space": NamedGraph(base_station_graph(stations, counts, g.radius_km, feature_scaler), stations.index.tolist(), g.station_encoder, g.station_decoder, feature_scaler),
+        "space": NamedGraph(
+            base_station_graph(stations, counts, g.radius_km, feature_scaler),
+            stations.index.tolist(),
+            g.station_encoder,
+            g.station_decoder,
+            feature_scaler,
+        ),
     }
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #37834cb5
@@ -159,17 +178,39 @@ def embed(
     progress: Callable,  # makes a progress bar, as `tqdm`
 ) -> dict[str, Pretrained]:  # "time" (168 nodes) and "space" (N nodes)
     "Pretrain both graphs and embed their nodes, or read what was kept if nothing has changed (section 4)."
+
     def train(stage: int, name: str, graph: NamedGraph) -> tuple[GraphMAE, History]:
-        with isolated_seed(seed, 10 + stage) as generator, progress(total=g.n_epochs, desc=f"pretrain {name}", unit="epoch") as bar:
+        with (
+            isolated_seed(seed, 10 + stage) as generator,
+            progress(total=g.n_epochs, desc=f"pretrain {name}", unit="epoch") as bar,
+        ):
             return pretrain(
-                graph.data, ENCODERS[graph.encoder], hidden_channels=g.hidden_channels, embedding_dim=g.embedding_dim, n_layers=g.n_layers, mask_rate=g.mask_rate, gamma=g.gamma,
-                n_epochs=g.n_epochs, lr=g.lr, generator=generator, on_epoch=lambda *_: bar.update(1),
-                decoder=ENCODERS[graph.decoder] if graph.decoder else None, replace_rate=g.replace_rate, patience=g.patience,
+                graph.data,
+                ENCODERS[graph.encoder],
+                hidden_channels=g.hidden_channels,
+                embedding_dim=g.embedding_dim,
+                n_layers=g.n_layers,
+                mask_rate=g.mask_rate,
+                gamma=g.gamma,
+                n_epochs=g.n_epochs,
+                lr=g.lr,
+                generator=generator,
+                on_epoch=lambda *_: bar.update(1),
+                decoder=ENCODERS[graph.decoder] if graph.decoder else None,
+                replace_rate=g.replace_rate,
+                patience=g.patience,
             )
 
     settings = {**g.model_dump(mode="json", exclude={"ablate"}), "seed": seed}
     return {
-        name: load_or_pretrain(folder / f"graph_{name}.safetensors", graph.data, graph.ids, settings, partial(train, stage, name, graph), graph.feature_scaler)
+        name: load_or_pretrain(
+            folder / f"graph_{name}.safetensors",
+            graph.data,
+            graph.ids,
+            settings,
+            partial(train, stage, name, graph),
+            graph.feature_scaler,
+        )
         for stage, (name, graph) in enumerate(build_graphs(g, stations).items())
     }
 
@@ -188,7 +229,9 @@ class Prepared(Scaled):
         space, time = self.embeddings["space"], self.embeddings["time"]
         row = pd.Index(space.ids).get_indexer(self.traffic.stations.index)
         tables = {"space": space.embedding[torch.from_numpy(row)], "time": time.embedding}
-        return tuple(torch.zeros_like(table) if name in self.config.graph.ablate else table for name, table in tables.items())
+        return tuple(
+            torch.zeros_like(table) if name in self.config.graph.ablate else table for name, table in tables.items()
+        )
 
     def condition(
         self,
@@ -208,7 +251,9 @@ class OtherCity(Prepared):
     ):
         data = first.config.data
         there = data.model_copy(update={"source": data.target_source, "target_source": None, "protocol": "new_days"})
-        super().__init__(first.config.model_copy(update={"data": there}), first.seed, first.folder / "target_city", first.progress)
+        super().__init__(
+            first.config.model_copy(update={"data": there}), first.seed, first.folder / "target_city", first.progress
+        )
         self.first = first
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -217,9 +262,18 @@ class OtherCity(Prepared):
         "F_s (N, d) of its stations on the axes of the first city, and F_t. Raises `InputError` where the cities are not described alike."
         g, kinds, stations = self.config.graph, self.first.opened[1].columns[2:], self.opened[1]
         if set(kinds) != set(stations.columns[2:]):
-            raise InputError(f"data.target_source: it counts {list(stations.columns[2:])}, the first city {list(kinds)}; count the same kinds of places in both")
-        build = partial(build_autoencoder, encoder=ENCODERS[g.station_encoder], decoder=ENCODERS[g.station_decoder] if g.station_decoder else None,
-                        hidden_channels=g.hidden_channels, embedding_dim=g.embedding_dim, n_layers=g.n_layers, gamma=g.gamma)
+            raise InputError(
+                f"data.target_source: it counts {list(stations.columns[2:])}, the first city {list(kinds)}; count the same kinds of places in both"
+            )
+        build = partial(
+            build_autoencoder,
+            encoder=ENCODERS[g.station_encoder],
+            decoder=ENCODERS[g.station_decoder] if g.station_decoder else None,
+            hidden_channels=g.hidden_channels,
+            embedding_dim=g.embedding_dim,
+            n_layers=g.n_layers,
+            gamma=g.gamma,
+        )
         try:
             space = embed_new_city(self.first.embeddings["space"], build, stations, stations[kinds], g.radius_km)
         except ValueError as error:
@@ -254,9 +308,13 @@ class Sampled(Prepared):
     def samples(self) -> tuple[TrafficDataset, TrafficDataset]:
         "Training and test samples. Raises `InputError` if none can be trained on or judged by."
         train = of_stations(make_dataset(self.periods[0], self.scaler, *self.tables), self.split.train)
-        test = of_stations(make_dataset(self.judged.periods[1], self.judged.scaler, *self.judged.tables), self.test_rows)
+        test = of_stations(
+            make_dataset(self.judged.periods[1], self.judged.scaler, *self.judged.tables), self.test_rows
+        )
         if not len(train.drop_incomplete()) or not test.x.isfinite().any():
-            raise InputError("data.min_coverage: no training period is without a missing hour, or no test period has any; raise it")
+            raise InputError(
+                "data.min_coverage: no training period is without a missing hour, or no test period has any; raise it"
+            )
         return train, test
 
     @cached_property
@@ -266,6 +324,9 @@ class Sampled(Prepared):
         if not n:
             return self.samples[0], None
         try:
-            return tuple(of_stations(make_dataset(part, self.scaler, *self.tables), self.split.train) for part in split_last(self.periods[0], n))
+            return tuple(
+                of_stations(make_dataset(part, self.scaler, *self.tables), self.split.train)
+                for part in split_last(self.periods[0], n)
+            )
         except ValueError as error:
             raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None

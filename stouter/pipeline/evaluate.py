@@ -7,25 +7,27 @@ __all__ = ['BASELINES', 'MEMORY', 'judge', 'Drawn', 'Judged', 'Guessed', 'Judgem
            'judge_window', 'samples_of', 'rows_of']
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #cf653915
-import numpy as np
-import torch
-import pandas as pd
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+
 from ..baselines.reference import CALENDAR_BASELINES, EMBEDDING_BASELINES
-from ..data.dataset import Condition, make_dataset, period_index, StationScaler, TrafficDataset
+from ..data.dataset import Condition, StationScaler, TrafficDataset, make_dataset, period_index
 from ..data.splits import spatial_blocks
 from ..data.traffic import hour_of_week
 from ..evaluation.memorization import nn_distance_ratio
 from ..evaluation.metrics import mae, rmse, score
 from ..evaluation.proper_scores import crps
 from ..evaluation.real_baselines import n_replacement_days, real_baseline_rows
-from ..evaluation.realism import MIN_DAYS, n_complete_days, REALISM_GOALS, RealismEvaluator
-from ..files import atomic_write, InputError
-from ..graphs.scale_head import knn_predict, log_r2, predict, ScaleRegressor
+from ..evaluation.realism import MIN_DAYS, REALISM_GOALS, RealismEvaluator, n_complete_days
+from ..files import InputError, atomic_write
+from ..graphs.scale_head import ScaleRegressor, knn_predict, log_r2, predict
 from .methods import NAMES, Taught
 from .provenance import load_tensors
 from .traffic_tables import station_positions, to_array
@@ -41,7 +43,9 @@ def judge(
 ) -> dict[str, float]:  # metric -> value
     "All metrics in scaled units; MAE, RMSE and CRPS in physical units too."
     physical = scaler.inverse_transform(real, station), (guess or scaler).inverse_transform(generated, station)
-    in_units = {f"{name}_physical": metric(*physical) for name, metric in {"mae": mae, "rmse": rmse, "crps": crps}.items()}
+    in_units = {
+        f"{name}_physical": metric(*physical) for name, metric in {"mae": mae, "rmse": rmse, "crps": crps}.items()
+    }
     return {**score(real, generated), **in_units}
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #2957e167
@@ -57,12 +61,14 @@ class Drawn(Taught):
         path, n, name = self.folder / "samples.safetensors", self.config.evaluation.n_samples, NAMES[self.config.method]
         if not path.exists():
             seen, test = self.samples[0].drop_incomplete(), self.samples[1]
-            alone = len(seen.condition.station.unique()) < 2              # one station has no neighbours to borrow from
+            alone = len(seen.condition.station.unique()) < 2  # one station has no neighbours to borrow from
             with self.progress(total=n * len(test), desc="sample", unit="period") as bar:
-                out = {name: self.generator.sample(test.condition, n, make_generator(self.seed, 30), on_batch=bar.update)}
+                out = {
+                    name: self.generator.sample(test.condition, n, make_generator(self.seed, 30), on_batch=bar.update)
+                }
             for k, (baseline, method) in enumerate((CALENDAR_BASELINES if alone else BASELINES).items()):
                 if self.config.data.protocol == "new_city" and baseline in CALENDAR_BASELINES:
-                    continue                                              # no station of that city has a past here
+                    continue  # no station of that city has a past here
                 out[baseline] = method().fit(seen).sample(test.condition, n, make_generator(self.seed, 31 + k))
             with atomic_write(path) as part:
                 save_file({k: v.float().contiguous() for k, v in out.items()}, part)
@@ -77,14 +83,16 @@ class Judged(Drawn):
     def truth(self) -> dict[str, dict[str, float]]:
         "Real days in the place of generated ones; empty where a kind of day is there only once."
         train, test = self.samples
-        if self.config.data.protocol == "new_city":                           # a station's own days, not those of its namesake at home
+        if self.config.data.protocol == "new_city":  # a station's own days, not those of its namesake at home
             train = make_dataset(self.judged.periods[0], self.judged.scaler, *self.judged.tables)
         day_type = torch.cat([2 * s.condition.station + s.condition.weekend.long() for s in (train, test)]).numpy()
         days, judged = torch.cat([train.x, test.x]).numpy(), np.arange(len(train), len(train) + len(test))
         if n_replacement_days(days, day_type, judged).min() < 1:
             return {}
         row = lambda real, x: {**score(real, x), **self.realism_of(x, memorised=False)}
-        return real_baseline_rows(days, day_type, judged, generator=np.random.default_rng([self.seed, 40]), evaluate=row)
+        return real_baseline_rows(
+            days, day_type, judged, generator=np.random.default_rng([self.seed, 40]), evaluate=row
+        )
 
     @cached_property
     def real_side(self) -> RealismEvaluator | None:
@@ -92,9 +100,18 @@ class Judged(Drawn):
         (train, test), there, shape = self.samples, self.judged, (len(self.test_rows), -1, self.samples[1].x.shape[1])
         if n_complete_days(test.x.numpy()) < MIN_DAYS:
             return None
-        seen = train.x.numpy().reshape(shape) if self.config.data.protocol == "new_days" else None    # nothing of new stations could be remembered
+        seen = (
+            train.x.numpy().reshape(shape) if self.config.data.protocol == "new_days" else None
+        )  # nothing of new stations could be remembered
         positions = there.traffic.stations.iloc[self.test_rows][["lon", "lat"]].to_numpy()
-        return RealismEvaluator(test.x.numpy().reshape(shape), there.periods[1].hour_of_week, seen, positions, self.config.evaluation.n_samples, self.seed)
+        return RealismEvaluator(
+            test.x.numpy().reshape(shape),
+            there.periods[1].hour_of_week,
+            seen,
+            positions,
+            self.config.evaluation.n_samples,
+            self.seed,
+        )
 
     def realism_of(
         self,
@@ -105,7 +122,9 @@ class Judged(Drawn):
         if (side := self.real_side) is None:
             return {}
         row = side.evaluate(generated.reshape(len(generated), *side.reference[0].shape), memorised)
-        if memorised and self.config.data.protocol == "new_city":             # days of the first city may be copied, though its stations are not there
+        if (
+            memorised and self.config.data.protocol == "new_city"
+        ):  # days of the first city may be copied, though its stations are not there
             days = (x.reshape(-1, 24) for x in (generated, self.samples[1].x.numpy(), self.samples[0].x.numpy()))
             row["nn_distance_ratio"] = nn_distance_ratio(*days, np.random.default_rng([self.seed, 41]))
         return {name: value for name, value in row.items() if np.isfinite(value)}
@@ -123,7 +142,9 @@ class Guessed(Judged):
         space, (low, span) = self.tables[0].numpy(), (self.scaler.min_, self.scaler.range_)
         asked = self.judged.tables[0][torch.from_numpy(test)]
         block = spatial_blocks(self.traffic.stations.iloc[train], self.config.data.block_size_km, self.seed)
-        fold = np.random.default_rng([self.seed, 42]).permutation(block.max() + 1)[block] % 5     # whole blocks; a fold of one block alone asks little
+        fold = (
+            np.random.default_rng([self.seed, 42]).permutation(block.max() + 1)[block] % 5
+        )  # whole blocks; a fold of one block alone asks little
         try:
             head = ScaleRegressor.fit(space[train], low[train], span[train], fold)
         except ValueError as error:
@@ -131,7 +152,10 @@ class Guessed(Judged):
         unseen = predict(head, asked)
         near = train[knn_predict(space[train], np.arange(len(train))[:, None], asked.numpy(), 1).astype(int)[:, 0]]
         fallback = float(np.exp(np.log(span[train]).mean()))
-        quality = {"scale_head": log_r2(truth.range_[test], unseen.range_, fallback), "nearest_station": log_r2(truth.range_[test], span[near], fallback)}
+        quality = {
+            "scale_head": log_r2(truth.range_[test], unseen.range_, fallback),
+            "nearest_station": log_r2(truth.range_[test], span[near], fallback),
+        }
         everywhere = StationScaler(truth.min_.copy(), truth.range_.copy())
         everywhere.min_[test], everywhere.range_[test] = unseen.min_, unseen.range_
         return everywhere, quality
@@ -139,6 +163,7 @@ class Guessed(Judged):
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #d7221ba6
 class Judgement(NamedTuple):
     "What can be said of a table of generated traffic."
+
     methods: dict[str, dict[str, float]]  # row -> metric -> value; `generated` first
     left_out: list[str]  # sentences: what could not be judged, and why
     label: dict[str, object]  # what the numbers must be read with; JSON types
@@ -153,34 +178,59 @@ def evaluate(
     "Judge generated rows by real ones, whole local days only. Raises `InputError` where the two do not match."
     services = generated.service.unique()
     if len(services) != 1 or services[0] not in set(real.service):
-        raise InputError(f"generated has services {list(services)}, real has {list(real.service.unique())}; give one service that both have")
+        raise InputError(
+            f"generated has services {list(services)}, real has {list(real.service.unique())}; give one service that both have"
+        )
     generated = generated.assign(time=generated.time.dt.tz_convert(real.time.dt.tz))
     fake, stations, hours = to_array(generated, "generated")
     truth, known, all_hours = to_array(real[real.service == services[0]].assign(sample=0), "real")
     if (row := known.astype(str).get_indexer(stations.astype(str))).min() < 0:
-        raise InputError(f"station {stations[row.argmin()]} is in generated and not in real ({len(stations)} against {len(known)} stations)")
+        raise InputError(
+            f"station {stations[row.argmin()]} is in generated and not in real ({len(stations)} against {len(known)} stations)"
+        )
     try:
         index = period_index(hours)
     except ValueError as error:
         raise InputError(f"generated: {error}") from None
     place = all_hours.get_indexer(hours[index.ravel()]).reshape(index.shape)
     if (place < 0).any():
-        raise InputError(f"generated covers {hours[0]} to {hours[-1]}, real only {all_hours[0]} to {all_hours[-1]}; give the same days")
+        raise InputError(
+            f"generated covers {hours[0]} to {hours[-1]}, real only {all_hours[0]} to {all_hours[-1]}; give the same days"
+        )
     fake = fake[:, :, index.ravel()]
     if (holes := np.argwhere(~np.isfinite(fake))).size:
         i, n, h = holes[0]
-        raise InputError(f"generated: {len(holes)} values are missing, first sample {i} of station {stations[n]} at {hours[index.ravel()[h]]}; give all")
+        raise InputError(
+            f"generated: {len(holes)} values are missing, first sample {i} of station {stations[n]} at {hours[index.ravel()[h]]}; give all"
+        )
     if not np.isfinite(truth[0][row][:, place.ravel()]).any():
-        raise InputError(f"real has no value of these stations from {hours[0]} to {hours[-1]}; there is nothing to judge by")
+        raise InputError(
+            f"real has no value of these stations from {hours[0]} to {hours[-1]}; there is nothing to judge by"
+        )
     past = period_index(all_hours)
     past = past[past[:, -1] < place[0, 0]]
-    window = Window(truth[0][row], fake, all_hours, place, past if len(past) >= 14 else None, station_positions(stations, positions), seed)
-    label = {"service": str(services[0]), "seed": seed, "stations": len(stations), "test_periods": len(place), "n_samples": len(fake)}
+    window = Window(
+        truth[0][row],
+        fake,
+        all_hours,
+        place,
+        past if len(past) >= 14 else None,
+        station_positions(stations, positions),
+        seed,
+    )
+    label = {
+        "service": str(services[0]),
+        "seed": seed,
+        "stations": len(stations),
+        "test_periods": len(place),
+        "n_samples": len(fake),
+    }
     return Judgement(*judge_window(window), label)
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #0ace221c
 class Window(NamedTuple):
     "Real and generated traffic of the same stations, as arrays."
+
     truth: np.ndarray  # (N, H) real traffic
     fake: np.ndarray  # (S, N, P * 24) generated traffic
     hours: pd.DatetimeIndex  # (H,) of the real traffic
@@ -205,7 +255,11 @@ def why_left_out(
     space = [name for name in REALISM_GOALS if name.startswith(("correlogram", "residual", "moran"))]
     n_stations = len(window.truth)
     causes = (
-        (window.n_days < MIN_DAYS, REALISM_GOALS, f"{window.n_days} real station-days are without a missing hour, {MIN_DAYS} are needed"),
+        (
+            window.n_days < MIN_DAYS,
+            REALISM_GOALS,
+            f"{window.n_days} real station-days are without a missing hour, {MIN_DAYS} are needed",
+        ),
         (window.past is None, MEMORY, "the real table holds less than two weeks before the generated days"),
         (window.positions is None, space, "the stations have no positions; give --stations, or columns lon and lat"),
         (n_stations < 3, space, f"space needs three stations, there are {n_stations}"),
@@ -229,21 +283,38 @@ def judge_window(
     try:
         scaler = StationScaler.fit(truth[:, place if past is None else past])
     except ValueError:
-        raise InputError("real has stations without any value in the days to scale by; leave them out of both tables") from None
+        raise InputError(
+            "real has stations without any value in the days to scale by; leave them out of both tables"
+        ) from None
     test, before = (samples_of(window, scaler, index) for index in (place, place[:0] if past is None else past))
     real, station = test.x.numpy(), test.condition.station.numpy()
     row = rows_of(window, scaler, real, before.x.numpy())
     table = {"generated": row(real, scaler.transform(fake.reshape(len(fake), len(station), -1), station))}
     said = why_left_out(window, [name for name in REALISM_GOALS if name not in table["generated"]])
     if past is None:
-        return table, [*said, "left out: references and real days: the real table holds less than two weeks before the generated days, so stations are scaled by the judged days"]
+        return table, [
+            *said,
+            "left out: references and real days: the real table holds less than two weeks before the generated days, so stations are scaled by the judged days",
+        ]
     for k, (name, method) in enumerate(CALENDAR_BASELINES.items()):
-        table[name] = row(real, method().fit(before.drop_incomplete()).sample(test.condition, len(fake), make_generator(seed, 31 + k)).numpy())
+        table[name] = row(
+            real,
+            method()
+            .fit(before.drop_incomplete())
+            .sample(test.condition, len(fake), make_generator(seed, 31 + k))
+            .numpy(),
+        )
     day_type = torch.cat([2 * s.condition.station + s.condition.weekend.long() for s in (before, test)]).numpy()
     days, judged = np.concatenate([before.x, real]), np.arange(len(before), len(before) + len(test))
     if n_replacement_days(days, day_type, judged).min() < 1:
         return table, [*said, "left out: real days: some day has no other whole day of its kind and station"]
-    rows = real_baseline_rows(days, day_type, judged, generator=np.random.default_rng([seed, 40]), evaluate=lambda r, x: row(r, x, memorised=False))
+    rows = real_baseline_rows(
+        days,
+        day_type,
+        judged,
+        generator=np.random.default_rng([seed, 40]),
+        evaluate=lambda r, x: row(r, x, memorised=False),
+    )
     return table | rows, said
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #c4b5534d
@@ -270,9 +341,17 @@ def rows_of(
     station, side = np.repeat(np.arange(n), p), None
     if window.n_days >= MIN_DAYS:
         seen = None if window.past is None else before.reshape(n, -1, length)
-        side = RealismEvaluator(real.reshape(n, p, length), hour_of_week(window.hours)[window.place], seen, window.positions, len(window.fake), window.seed)
+        side = RealismEvaluator(
+            real.reshape(n, p, length),
+            hour_of_week(window.hours)[window.place],
+            seen,
+            window.positions,
+            len(window.fake),
+            window.seed,
+        )
 
     def row(real: np.ndarray, x: np.ndarray, memorised: bool = True) -> dict[str, float]:
         scores = judge(real, x, scaler, station)
         return scores if side is None else scores | side.evaluate(x.reshape(len(x), n, p, length), memorised)
+
     return row

@@ -8,27 +8,28 @@ __all__ = ['BLOCK_SIZE', 'parts_folder', 'lock_parts', 'part_path', 'missing_par
            'map_threads', 'station_rows']
 
 # %% ../../nbs/08_pipeline/09_generate.ipynb #c65eecca
+import hashlib
 import json
+import math
 import os
 import shutil
-import pyarrow as pa
-import pyarrow.parquet as pq
-import hashlib
-import math
-import numpy as np
-import pandas as pd
-import torch
-from pathlib import Path
-from typing import TextIO
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from ..data.traffic import hour_of_week, Traffic
-from ..files import atomic_write, InputError
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from ..data.traffic import Traffic, hour_of_week
+from ..files import InputError, atomic_write, write_json
 from .run import Experiment
 from .run_folder import describe_difference, lock_folder
-from ..files import write_json
 from ..training.batches import make_generator
 from ..training.state import reraise_io_errors
 
@@ -47,15 +48,17 @@ def lock_parts(
     "Take up the folder of parts, or make it. Raises `InputError` if it holds parts of another request or another process works there."
     folder = parts_folder(out)
     lock, request_path = lock_folder(folder), folder / "request.json"
-    for temporary in folder.glob(".*.*"):                          # temporary files of a killed process
+    for temporary in folder.glob(".*.*"):  # temporary files of a killed process
         temporary.unlink()
     if not request_path.exists():
-        for orphan in folder.glob("*.parquet"):                  # of a folder that was being deleted
+        for orphan in folder.glob("*.parquet"):  # of a folder that was being deleted
             orphan.unlink()
         with reraise_io_errors(request_path):
             write_json(request_path, request)
     if difference := describe_difference(json.loads(request_path.read_text()), request):
-        raise InputError(f"{folder} holds parts of another request ({difference}); finish that one, choose another --out or delete the folder")
+        raise InputError(
+            f"{folder} holds parts of another request ({difference}); finish that one, choose another --out or delete the folder"
+        )
     return lock
 
 # %% ../../nbs/08_pipeline/09_generate.ipynb #e4413d5e
@@ -121,12 +124,17 @@ def make_calendar(
     last: pd.Timestamp,  # last local day, naive, inclusive
     timezone: str,  # IANA name
     length: int,  # hours of a period, 24 or 168
-) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:  # hours (H,) with zone; (H,) place among generated hours; (P, L) hours of the week
+) -> tuple[
+    pd.DatetimeIndex, np.ndarray, np.ndarray
+]:  # hours (H,) with zone; (H,) place among generated hours; (P, L) hours of the week
     "The hours of local days, and the periods that cover them."
     start = first if length == 24 else first - pd.Timedelta(days=(first.day_of_week + 1) % 7)
     n_periods = -(-((last - start).days + 1) * 24 // length)
     wall = pd.date_range(start, periods=n_periods * length, freq="h")
-    midnights = (day.tz_localize(timezone, ambiguous=True, nonexistent="shift_forward") for day in (first, last + pd.Timedelta(days=1)))
+    midnights = (
+        day.tz_localize(timezone, ambiguous=True, nonexistent="shift_forward")
+        for day in (first, last + pd.Timedelta(days=1))
+    )
     hours = pd.date_range(*midnights, freq="h", inclusive="left")
     return hours, wall.get_indexer(hours.tz_localize(None)), hour_of_week(wall).reshape(n_periods, length)
 
@@ -137,6 +145,7 @@ BLOCK_SIZE = 256  # periods that the network makes together
 @dataclass(frozen=True)
 class GenerationRequest:
     "Which traffic of a finished run."
+
     experiment: Experiment
     rows: np.ndarray  # (n,) stations, as rows of the run's traffic
     first: pd.Timestamp  # first local day, naive
@@ -147,7 +156,9 @@ class GenerationRequest:
     @cached_property
     def calendar(self) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:
         "See `make_calendar`."
-        return make_calendar(self.first, self.last, self.experiment.traffic.timezone, self.experiment.periods[0].values.shape[2])
+        return make_calendar(
+            self.first, self.last, self.experiment.traffic.timezone, self.experiment.periods[0].values.shape[2]
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:  # (n, S, P)
@@ -180,8 +191,11 @@ def request_metadata(
     return {
         "run": f"{run.config.name}, seed {run.seed}",
         "model": hash_arrays(*weights, *(v.numpy() for v in run.tables), run.scaler.min_, run.scaler.range_, chain),
-        "days": f"{request.first.date()}:{request.last.date()}", "samples": s, "seed": request.seed,
-        "stations": f"{n} of {len(run.traffic.stations)} ({hash_arrays(request.rows)})", "block": BLOCK_SIZE,
+        "days": f"{request.first.date()}:{request.last.date()}",
+        "samples": s,
+        "seed": request.seed,
+        "stations": f"{n} of {len(run.traffic.stations)} ({hash_arrays(request.rows)})",
+        "block": BLOCK_SIZE,
     }
 
 # %% ../../nbs/08_pipeline/09_generate.ipynb #6faa2133
@@ -193,22 +207,29 @@ def generate_block(
     (hours, positions, week), size, run = request.calendar, math.prod(request.shape), request.experiment
     flat_index = np.arange(block_index * BLOCK_SIZE, min((block_index + 1) * BLOCK_SIZE, size))
     station, sample, period = np.unravel_index(np.resize(flat_index, BLOCK_SIZE), request.shape)
-    row, start = request.rows[station], request.first.toordinal() - positions[0] // 24       # date of the first period, in days
+    row, start = (
+        request.rows[station],
+        request.first.toordinal() - positions[0] // 24,
+    )  # date of the first period, in days
     days = start + period * week.shape[1] // 24
     noise = [make_generator(request.seed, 40, *key) for key in zip(row.tolist(), days.tolist(), sample.tolist())]
     x = run.generator.sample(run.condition(row, week[period]), 1, noise, BLOCK_SIZE)[0].numpy()
     volume = run.scaler.inverse_transform(x, row)[: len(flat_index)]
-    edges = np.searchsorted(positions, np.arange(len(week) + 1) * week.shape[1])             # the hours of period p: edges[p] to edges[p + 1]
+    edges = np.searchsorted(
+        positions, np.arange(len(week) + 1) * week.shape[1]
+    )  # the hours of period p: edges[p] to edges[p + 1]
     n_hours = np.diff(edges)[period[: len(flat_index)]]
-    i = np.repeat(np.arange(len(flat_index)), n_hours)                                       # which period of the block, for each row
+    i = np.repeat(np.arange(len(flat_index)), n_hours)  # which period of the block, for each row
     h = edges[period[i]] + np.arange(len(i)) - np.repeat(n_hours.cumsum() - n_hours, n_hours)
-    return pa.table({
-        "station": pa.array(run.traffic.stations.index).take(pa.array(row[i])),
-        "time": pa.array(hours).take(pa.array(h)),
-        "sample": pa.array(sample[i]),
-        "service": pa.array([run.traffic.services[0]]).take(pa.array(np.zeros(len(i), np.int8))),
-        "value": pa.array(volume[i, positions[h] - period[i] * week.shape[1]].astype(np.float32)),
-    })
+    return pa.table(
+        {
+            "station": pa.array(run.traffic.stations.index).take(pa.array(row[i])),
+            "time": pa.array(hours).take(pa.array(h)),
+            "sample": pa.array(sample[i]),
+            "service": pa.array([run.traffic.services[0]]).take(pa.array(np.zeros(len(i), np.int8))),
+            "value": pa.array(volume[i, positions[h] - period[i] * week.shape[1]].astype(np.float32)),
+        }
+    )
 
 # %% ../../nbs/08_pipeline/09_generate.ipynb #3c3d444e
 def generate(
@@ -223,7 +244,10 @@ def generate(
     "Write generated traffic; goes on where it was broken off. Raises `InputError` for unknown stations, no days or parts of another request."
     if last < first:
         raise InputError(f"--days: the last day {last.date()} lies before the first {first.date()}")
-    out, request = Path(out), GenerationRequest(experiment, station_rows(experiment.traffic, stations), first, last, n_samples, seed)
+    out, request = (
+        Path(out),
+        GenerationRequest(experiment, station_rows(experiment.traffic, stations), first, last, n_samples, seed),
+    )
     metadata, n_blocks = request_metadata(request), request.n_blocks
     lock = lock_parts(out, metadata)
     if is_complete(out, metadata):
@@ -231,7 +255,9 @@ def generate(
     else:
         missing = missing_parts(out, n_blocks)
         with experiment.progress(total=n_blocks, initial=n_blocks - len(missing), desc="generate", unit="block") as bar:
-            for _ in map_threads(lambda k: write_part(out, k, generate_block(request, k)), missing, experiment.config.n_threads):
+            for _ in map_threads(
+                lambda k: write_part(out, k, generate_block(request, k)), missing, experiment.config.n_threads
+            ):
                 bar.update(1)
         merge_parts(out, n_blocks, metadata)
     lock.close()
@@ -262,5 +288,7 @@ def station_rows(
     known = traffic.stations.index
     rows = np.arange(len(known)) if stations is None else known.astype(str).get_indexer([str(s) for s in stations])
     if (rows < 0).any():
-        raise InputError(f"--station {stations[int(np.argmin(rows))]}: not in this run, whose {len(known)} stations are {list(known[:3])} ...")
+        raise InputError(
+            f"--station {stations[int(np.argmin(rows))]}: not in this run, whose {len(known)} stations are {list(known[:3])} ..."
+        )
     return rows

@@ -7,22 +7,24 @@ __all__ = ['NAMES', 'METHODS', 'Show', 'CONDITIONS', 'EMA_DECAY', 'diffusion', '
            'build_one_step', 'build_method', 'Learning', 'Trained', 'Lectured', 'Taught']
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #af81a099
-import pandas as pd
-import torch
 import copy
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+
+import pandas as pd
+import torch
 from safetensors.torch import save_file
 from torch import nn
-from dataclasses import replace
+
 from ..baselines.one_step import OneStepGenerator
 from ..baselines.tcn_gan import TCNGAN
 from ..baselines.vae import VAE
 from ..config import ExperimentConfig
-from ..denoisers.diffwave import DiffWave, DILATION_CYCLES
+from ..denoisers.diffwave import DILATION_CYCLES, DiffWave
 from ..denoisers.fusion import FUSIONS
 from ..denoisers.guidance import classifier_free_guidance
 from ..denoisers.stunet import STUnet
@@ -33,12 +35,17 @@ from ..files import atomic_write
 from .dataset import HOURS, Sampled
 from .provenance import default_device, isolated_seed, load_tensors
 from ..training.batches import fold_seed
-from ..training.distillation import distill, sample_teacher, select_conditions, TeacherSamples
+from ..training.distillation import TeacherSamples, distill, sample_teacher, select_conditions
 from ..training.generator import DiffusionGenerator
-from ..training.state import reraise_io_errors, TrainingArguments
+from ..training.state import TrainingArguments, reraise_io_errors
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #b21b30b5
-NAMES = {"stouter": "STOUTER", "diffwave": "DiffWave", "vae": "VAE", "tcn_gan": "TCN-GAN"}  # word -> as it stands in tables
+NAMES = {
+    "stouter": "STOUTER",
+    "diffwave": "DiffWave",
+    "vae": "VAE",
+    "tcn_gan": "TCN-GAN",
+}  # word -> as it stands in tables
 
 
 def diffusion(
@@ -48,31 +55,67 @@ def diffusion(
     "A denoiser with its chain, objective, loss and sampler (section 5)."
     d = config.diffusion
     objective = OBJECTIVES[d.prediction_type](SCHEDULES[d.schedule](d.n_steps).to(default_device()))
-    return DiffusionGenerator(denoiser.to(default_device()), objective, LOSSES[d.loss], SAMPLERS[d.sampler], d.n_sampling_steps,
-                              partial(classifier_free_guidance, guidance_scale=d.guidance_scale), getattr(torch, d.sampling_dtype))
+    return DiffusionGenerator(
+        denoiser.to(default_device()),
+        objective,
+        LOSSES[d.loss],
+        SAMPLERS[d.sampler],
+        d.n_sampling_steps,
+        partial(classifier_free_guidance, guidance_scale=d.guidance_scale),
+        getattr(torch, d.sampling_dtype),
+    )
 
 
 def build_stouter(config: ExperimentConfig, station_dim: int, hour_dim: int, length: int) -> DiffusionGenerator:
     "The diffusion with STUnet (section 5.3)."
     n = config.denoiser
-    return diffusion(config, STUnet(station_dim, hour_dim, n.base_channels, n.channel_multipliers, FUSIONS[n.fusion], n.n_heads, n.pool_hours, n.n_fourier_features))
+    return diffusion(
+        config,
+        STUnet(
+            station_dim,
+            hour_dim,
+            n.base_channels,
+            n.channel_multipliers,
+            FUSIONS[n.fusion],
+            n.n_heads,
+            n.pool_hours,
+            n.n_fourier_features,
+        ),
+    )
 
 
 def build_diffwave(config: ExperimentConfig, station_dim: int, hour_dim: int, length: int) -> DiffusionGenerator:
     "The same diffusion with DiffWave, in its published size."
     n = config.denoiser
     dilation_cycle_length = DILATION_CYCLES[config.data.period]
-    return diffusion(config, DiffWave(station_dim, hour_dim, dilation_cycle_length=dilation_cycle_length, fusion=FUSIONS[n.fusion], pool_hours=n.pool_hours, n_fourier_features=n.n_fourier_features))
+    return diffusion(
+        config,
+        DiffWave(
+            station_dim,
+            hour_dim,
+            dilation_cycle_length=dilation_cycle_length,
+            fusion=FUSIONS[n.fusion],
+            pool_hours=n.pool_hours,
+            n_fourier_features=n.n_fourier_features,
+        ),
+    )
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #c4f69475
-def build_one_step(kind: type, config: ExperimentConfig, station_dim: int, hour_dim: int, length: int) -> OneStepGenerator:
+def build_one_step(
+    kind: type, config: ExperimentConfig, station_dim: int, hour_dim: int, length: int
+) -> OneStepGenerator:
     "VAE or TCN-GAN, in the sizes of their notebooks."
     method = kind(station_dim, hour_dim, length)
     method.network.to(default_device())
     return method
 
 
-METHODS = {"stouter": build_stouter, "diffwave": build_diffwave, "vae": partial(build_one_step, VAE), "tcn_gan": partial(build_one_step, TCNGAN)}
+METHODS = {
+    "stouter": build_stouter,
+    "diffwave": build_diffwave,
+    "vae": partial(build_one_step, VAE),
+    "tcn_gan": partial(build_one_step, TCNGAN),
+}
 
 
 def build_method(
@@ -102,6 +145,7 @@ class Learning(Sampled):
         weights = folder / "weights.safetensors"
         if not weights.exists():
             with self.progress(total=n_updates, desc=name, unit="update") as bar:
+
                 def show(update: int, loss: float) -> None:
                     bar.update(update - bar.n)
                     bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
@@ -125,7 +169,9 @@ class Trained(Learning):
         with isolated_seed(self.seed, 20):
             method = build_method(self.config, *(table.shape[1] for table in self.tables))
         training_args, (train, held) = TrainingArguments(**self.config.train.model_dump()), self.learning
-        fit = lambda show: method.fit(train, training_args, fold_seed(self.seed, 21), self.folder / "checkpoint.pt", show, held)
+        fit = lambda show: method.fit(
+            train, training_args, fold_seed(self.seed, 21), self.folder / "checkpoint.pt", show, held
+        )
         return self.learnt(method, self.folder, "train", training_args.n_updates, fit)
 
     @cached_property
@@ -147,7 +193,10 @@ class Lectured(Trained):
         folder, seed = self.folder / "distillation", fold_seed(self.seed, 24)
         path, parts = folder / "teacher_samples.safetensors", folder / "teacher_samples"
         condition = select_conditions(self.learning[0].condition, CONDITIONS, seed)
-        files = [parts / f"{k:05d}.safetensors" for k in range(-(-self.config.distillation.n_teacher_samples // len(condition)))]
+        files = [
+            parts / f"{k:05d}.safetensors"
+            for k in range(-(-self.config.distillation.n_teacher_samples // len(condition)))
+        ]
         if not path.exists():
             parts.mkdir(parents=True, exist_ok=True)
             with self.progress(total=len(files) * len(condition), desc="teacher samples", unit="sample") as bar:
@@ -172,12 +221,16 @@ EMA_DECAY = 0.99  # of a student's weights; its training is short
 class Taught(Lectured):
     "A student. Files, all in `distillation`: `checkpoint.pt`, `training_log.jsonl`, `history.parquet`, `weights.safetensors`."
 
-    def teach(self, n_strides: int, lessons: TeacherSamples | None, checkpoint: Path | None = None) -> tuple[DiffusionGenerator, Callable]:
+    def teach(
+        self, n_strides: int, lessons: TeacherSamples | None, checkpoint: Path | None = None
+    ) -> tuple[DiffusionGenerator, Callable]:
         "A student that is still its teacher's copy, and what trains it, given whom to tell of every update."
         c = self.config.distillation
         student = replace(self.trained, denoiser=copy.deepcopy(self.trained.denoiser), n_sampling_steps=n_strides)
         training_args = TrainingArguments(c.n_updates, c.batch_size, c.lr, ema_decay=EMA_DECAY, checkpoint_every=50)
-        return student, lambda show=None: distill(student, lessons, training_args, fold_seed(self.seed, 25), checkpoint, show)
+        return student, lambda show=None: distill(
+            student, lessons, training_args, fold_seed(self.seed, 25), checkpoint, show
+        )
 
     @cached_property
     def generator(self) -> object:

@@ -42,7 +42,10 @@ def code_version(
     try:
         if not git("ls-files", "__init__.py"):
             return {"commit": "installed"}
-        return {"commit": git("rev-parse", "HEAD"), "uncommitted_changes": bool(git("status", "--porcelain", "--", "."))}
+        return {
+            "commit": git("rev-parse", "HEAD"),
+            "uncommitted_changes": bool(git("status", "--porcelain", "--", ".")),
+        }
     except (OSError, subprocess.CalledProcessError):
         return {"commit": "not known, git cannot read the checkout"}
 

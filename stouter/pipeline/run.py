@@ -8,21 +8,22 @@ __all__ = ['label_of', 'Experiment', 'record_inputs', 'assemble', 'run', 'check_
 # %% ../../nbs/08_pipeline/08_run.ipynb #66b8d0ef
 import json
 import time
-import pandas as pd
-import torch
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+
+import pandas as pd
+import torch
 from pydantic import ValidationError
 from tqdm import tqdm
+
 from ..config import ExperimentConfig
 from ..evaluation.score_card import tidy_scores
-from ..files import atomic_write, InputError
+from ..files import InputError, atomic_write, write_json
 from .evaluate import Guessed, judge
 from .methods import NAMES
-from .run_folder import lock_run, read_manifest
 from .provenance import hash_files, provenance
-from ..files import write_json
+from .run_folder import lock_run, read_manifest
 from .sources import input_files
 from ..training.batches import make_generator
 
@@ -34,8 +35,19 @@ def label_of(
 ) -> dict[str, object]:  # JSON types
     "What a number must be read with: data set, seed, T, sampler, sizes."
     d = config.diffusion
-    return {"dataset": config.name, "protocol": config.data.protocol, "method": NAMES[config.method], "service": config.data.service, "seed": seed, "stations": n_stations, "test_periods": config.data.n_test_periods,
-            "T": d.n_steps, "sampler": f"{d.sampler}-{d.n_sampling_steps}", "distilled": config.distillation is not None, "n_samples": config.evaluation.n_samples}
+    return {
+        "dataset": config.name,
+        "protocol": config.data.protocol,
+        "method": NAMES[config.method],
+        "service": config.data.service,
+        "seed": seed,
+        "stations": n_stations,
+        "test_periods": config.data.n_test_periods,
+        "T": d.n_steps,
+        "sampler": f"{d.sampler}-{d.n_sampling_steps}",
+        "distilled": config.distillation is not None,
+        "n_samples": config.evaluation.n_samples,
+    }
 
 # %% ../../nbs/08_pipeline/08_run.ipynb #2325786f
 class Experiment(Guessed):
@@ -54,7 +66,9 @@ class Experiment(Guessed):
             n = sum(p.numel() for p in generator.network.parameters())
             trained = float(self.history.seconds.iloc[-1])
             if self.config.distillation:
-                trained += self.lessons[1] + float(pd.read_parquet(self.folder / "distillation" / "history.parquet").seconds.iloc[-1])
+                trained += self.lessons[1] + float(
+                    pd.read_parquet(self.folder / "distillation" / "history.parquet").seconds.iloc[-1]
+                )
             write_json(path, {"parameters": n, "training_seconds": trained, "batch_seconds": min(seconds)})
         return json.loads(path.read_text())
 
@@ -63,7 +77,10 @@ class Experiment(Guessed):
         "Method -> metric -> value; written to `metrics.parquet` and `metrics.json`, with what a number must be read with."
         real, station = self.samples[1].x.numpy(), self.samples[1].condition.station.numpy()
         guess, quality = self.guess
-        table = {name: {**judge(real, x.numpy(), self.judged.scaler, station, guess), **self.realism_of(x.numpy())} for name, x in self.drawn.items()} | self.truth
+        table = {
+            name: {**judge(real, x.numpy(), self.judged.scaler, station, guess), **self.realism_of(x.numpy())}
+            for name, x in self.drawn.items()
+        } | self.truth
         self.costs
         with atomic_write(self.folder / "metrics.parquet") as part:
             tidy_scores(table, self.config.name, self.seed).dropna().to_parquet(part)
@@ -83,7 +100,9 @@ def record_inputs(
     unread = [source for folder, source in cities.items() if source and folder not in read]
     inputs = json.loads(record.read_text()).get("inputs", {}) if read and record.exists() else {}
     for source in unread:
-        inputs |= hash_files(input_files(source), (getattr(source, "cache_dir", None) or out) / "fingerprints.json", progress)
+        inputs |= hash_files(
+            input_files(source), (getattr(source, "cache_dir", None) or out) / "fingerprints.json", progress
+        )
     return inputs
 
 
@@ -118,7 +137,9 @@ def check_finished(
 ) -> None:
     "Raises `InputError` if one of the files is not there."
     if lacking := [name for name in names if not (folder / name).exists()]:
-        raise InputError(f"{folder}: this run is not finished (no {', '.join(lacking)}); finish it with: stouter run CONFIG --out {folder}")
+        raise InputError(
+            f"{folder}: this run is not finished (no {', '.join(lacking)}); finish it with: stouter run CONFIG --out {folder}"
+        )
 
 
 def open_run(
@@ -131,7 +152,11 @@ def open_run(
     try:
         config = ExperimentConfig(**mark["config"])
         student = ("distillation/weights.safetensors",) if config.distillation else ()
-        check_finished(folder, ("traffic.nc", "stations.parquet", "graph_space.safetensors", "weights.safetensors", *student))
+        check_finished(
+            folder, ("traffic.nc", "stations.parquet", "graph_space.safetensors", "weights.safetensors", *student)
+        )
         return Experiment(config, mark["seed"], folder, progress)
     except (ValidationError, TypeError):
-        raise InputError(f"{folder / 'run.yaml'}: not a configuration of this version of stouter; run again in a new folder") from None
+        raise InputError(
+            f"{folder / 'run.yaml'}: not a configuration of this version of stouter; run again in a new folder"
+        ) from None

@@ -33,7 +33,11 @@ def describe_difference(
     requested: dict[str, object],  # fields of what is asked for
 ) -> str:  # "seed: 0 there, 1 here; ..."; empty if there is none
     "In what two requests differ, in words."
-    return "; ".join(f"{k}: {stored.get(k)!r} there, {requested.get(k)!r} here" for k in {**stored, **requested} if stored.get(k) != requested.get(k))
+    return "; ".join(
+        f"{k}: {stored.get(k)!r} there, {requested.get(k)!r} here"
+        for k in {**stored, **requested}
+        if stored.get(k) != requested.get(k)
+    )
 
 
 def read_manifest(
@@ -44,7 +48,9 @@ def read_manifest(
         manifest = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
         return {"seed": manifest["seed"], "config": manifest["config"]}
     except FileNotFoundError:
-        raise FileNotFoundError(f"no run in {folder} (no run.yaml there); make one with: stouter run CONFIG --out {folder}") from None
+        raise FileNotFoundError(
+            f"no run in {folder} (no run.yaml there); make one with: stouter run CONFIG --out {folder}"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         raise InputError(f"{folder / 'run.yaml'}: damaged; delete the folder and run again") from None
 
@@ -69,7 +75,9 @@ def lock_folder(
     while not try_lock(file):
         if time.monotonic() > deadline:
             file.seek(0)
-            raise InputError(f"{folder}: process {file.read()} is working in this folder; wait for it or choose another --out")
+            raise InputError(
+                f"{folder}: process {file.read()} is working in this folder; wait for it or choose another --out"
+            )
         time.sleep(0.1)
     file.truncate(0)
     print(os.getpid(), end="", file=file, flush=True)
@@ -104,7 +112,10 @@ def lock_run(
     if not path.exists():
         with atomic_write(path) as part:
             part.write_text(yaml.safe_dump(manifest, sort_keys=False))
-    stored, requested = ({k: v for k, v in flatten(m).items() if k.removeprefix("config.") not in NON_RESULT_FIELDS} for m in (read_manifest(folder), manifest))
+    stored, requested = (
+        {k: v for k, v in flatten(m).items() if k.removeprefix("config.") not in NON_RESULT_FIELDS}
+        for m in (read_manifest(folder), manifest)
+    )
     if difference := describe_difference(stored, requested):
         raise InputError(f"{folder} holds another run ({difference}); choose another --out or delete the folder")
     return lock

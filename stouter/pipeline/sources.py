@@ -9,21 +9,22 @@ __all__ = ['SOURCES', 'find_records', 'read_station_table', 'read_records', 'ope
 # %% ../../nbs/08_pipeline/03_sources.ipynb #816968fd
 import json
 import math
-import numpy as np
-import pandas as pd
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
 from ..config import ArraySource, CDRSource, NetCDFSource, PatchesSource, SimulatedSource, Source
-from ..data.cdr import find_cdr_files, ingest_cdr, IngestReport
+from ..data.cdr import IngestReport, find_cdr_files, ingest_cdr
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
 from ..data.pois import count_pois, read_categories, read_counts, read_pois
-from ..data.stations import read_station_geometry
 from ..data.simulated_city import simulate_city
-from ..data.traffic import open_traffic, Traffic
-from ..files import atomic_write, InputError
+from ..data.stations import read_station_geometry
+from ..data.traffic import Traffic, open_traffic
+from ..files import InputError, atomic_write, write_json
 from .run_folder import lock_folder
-from ..files import write_json
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #f747d449
 def find_records(
@@ -47,7 +48,9 @@ def read_station_table(
     "Every station that the graph should know, with its counts (section 4.2)."
     stations = read_station_geometry(source.grid)
     if source.pois:
-        pois = read_pois(source.pois, read_categories(source.categories)) if source.categories else read_pois(source.pois)
+        pois = (
+            read_pois(source.pois, read_categories(source.categories)) if source.categories else read_pois(source.pois)
+        )
         stations = stations.join(count_pois(pois, stations))
     elif source.counts:
         stations = stations.join(read_counts(source.counts, stations.index))
@@ -65,8 +68,13 @@ def read_records(
     files, stations = find_records(source), read_station_table(source)
     with progress(total=len(files), desc="ingest", unit="file") as bar:
         traffic, report = ingest_cdr(
-            files, stations, source.timezone, on_file=lambda done, total: bar.update(done - bar.n),
-            cache_dir=cache_dir, unknown_stations=source.unknown_stations, sharded=source.sharded,
+            files,
+            stations,
+            source.timezone,
+            on_file=lambda done, total: bar.update(done - bar.n),
+            cache_dir=cache_dir,
+            unknown_stations=source.unknown_stations,
+            sharded=source.sharded,
         )
     return traffic, stations.drop(columns=["area", "radius_m"], errors="ignore"), report
 
@@ -94,11 +102,25 @@ def open_simulated(
     with lock_folder(city_folder, timeout=math.inf):
         if not city_file.exists():
             with progress(total=source.n_days, desc="simulate", unit="day") as bar:
-                simulate_city(city_folder, source.n_stations, source.n_days, str(source.first_day), source.seed, on_day=lambda *_: bar.update(1))
+                simulate_city(
+                    city_folder,
+                    source.n_stations,
+                    source.n_days,
+                    str(source.first_day),
+                    source.seed,
+                    on_day=lambda *_: bar.update(1),
+                )
             write_json(city_file, requested)
         if (stored := json.loads(city_file.read_text())) != requested:
-            raise InputError(f"data.source.cache_dir: {city_file} says that a city of {stored} lies there, asked is {requested}; choose another folder")
-        raw = CDRSource(records=str(city_folder / "records"), grid=city_folder / "grid.geojson", pois=city_folder / "pois.geojson", cache_dir=source.cache_dir and city_folder / "ingested")
+            raise InputError(
+                f"data.source.cache_dir: {city_file} says that a city of {stored} lies there, asked is {requested}; choose another folder"
+            )
+        raw = CDRSource(
+            records=str(city_folder / "records"),
+            grid=city_folder / "grid.geojson",
+            pois=city_folder / "pois.geojson",
+            cache_dir=source.cache_dir and city_folder / "ingested",
+        )
         return open_records(raw, folder, progress)
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #db514497
@@ -113,12 +135,16 @@ def open_array(
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {source.array}; data.source.array expects a .npy file") from None
     except (ValueError, EOFError) as error:
-        raise InputError(f"{source.array}: not a .npy array of numbers ({error}); expected shape (hours, cells)") from None
+        raise InputError(
+            f"{source.array}: not a .npy array of numbers ({error}); expected shape (hours, cells)"
+        ) from None
     values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     if values.ndim != 2 or not len(values) or values.shape[1] % source.n_columns or values.dtype.kind not in "iuf":
-        raise InputError(f"{source.array}: {values.dtype} of shape {values.shape}; expected numbers (hours, rows * {source.n_columns}), check n_columns")
+        raise InputError(
+            f"{source.array}: {values.dtype} of shape {values.shape}; expected numbers (hours, rows * {source.n_columns}), check n_columns"
+        )
     row, column = np.divmod(np.arange(values.shape[1]), source.n_columns)
-    metres = 111_195                                          # of one degree at (0, 0), mean radius 6371 km
+    metres = 111_195  # of one degree at (0, 0), mean radius 6371 km
     stations = pd.DataFrame(
         {"lon": column * source.spacing_m / metres, "lat": row * source.spacing_m / metres},
         index=pd.RangeIndex(values.shape[1], name="station"),
@@ -126,9 +152,9 @@ def open_array(
     live = np.flatnonzero(np.nan_to_num(values).any(0))
     hours = pd.date_range(source.first_hour, periods=len(values), freq="h", tz=source.timezone)
     cube = values.T[live, :, None].astype(np.float32)
-    return Traffic.from_array(cube, stations.iloc[live], hours, (source.service,), source.timezone, source.unit), stations
-
-
+    return Traffic.from_array(
+        cube, stations.iloc[live], hours, (source.service,), source.timezone, source.unit
+    ), stations
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #82aa70cf
 def open_patches(
@@ -138,7 +164,13 @@ def open_patches(
 ) -> tuple[Traffic, pd.DataFrame]:  # traffic of the live cells; all places, with counts of each kind
     "Read patches of a map, or some of them. Raises `InputError` for a file without them."
     traffic, stations = read_patches(
-        source.patches, source.first_hour, source.timezone, source.missing_hours, source.n_hours, source.spacing_m, source.patch_ids
+        source.patches,
+        source.first_hour,
+        source.timezone,
+        source.missing_hours,
+        source.n_hours,
+        source.spacing_m,
+        source.patch_ids,
     )
     return (interpolate_gaps(traffic, source.max_gap_hours) if source.max_gap_hours else traffic), stations
 
@@ -154,7 +186,13 @@ def open_saved(
     return traffic, stations if traffic.counts is None else stations.join(traffic.counts)
 
 
-SOURCES = {"simulated": open_simulated, "cdr": open_records, "array": open_array, "patches": open_patches, "netcdf": open_saved}
+SOURCES = {
+    "simulated": open_simulated,
+    "cdr": open_records,
+    "array": open_array,
+    "patches": open_patches,
+    "netcdf": open_saved,
+}
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #218e5b25
 def input_files(
@@ -168,5 +206,9 @@ def input_files(
         paths = [*find_records(source), *(path for path in tables if path)]
     else:
         paths = [source.traffic if source.kind == "netcdf" else getattr(source, source.kind)]
-    files = [file for path in paths for file in (sorted(path.parent.glob(f"{path.stem}.*")) if path.suffix == ".shp" else [path])]
+    files = [
+        file
+        for path in paths
+        for file in (sorted(path.parent.glob(f"{path.stem}.*")) if path.suffix == ".shp" else [path])
+    ]
     return [path for path in files if path.is_file()]

@@ -22,6 +22,7 @@ from ..files import InputError
 # %% ../../nbs/08_pipeline/10_studies.ipynb #89236252
 class Study(Config):
     "A question and the runs that answer it."
+
     question: str = Field(description="what the study asks, one sentence")
     paper: str = Field("", description="the table or figure of the paper that it repeats")
     uses_runs_of: str = Field("", description="the study whose runs it looks at; its own if not given")
@@ -37,7 +38,9 @@ class Study(Config):
             raise ValueError(f"the baseline {self.baseline!r} is none of the variants {list(self.variants)}")
         for name, changes in self.variants.items():
             if both := sorted(set(changes) & set(self.common)):
-                raise ValueError(f"variant {name!r} changes {both}, which `common` gives to all; take it out of one of them")
+                raise ValueError(
+                    f"variant {name!r} changes {both}, which `common` gives to all; take it out of one of them"
+                )
         return self
 
 # %% ../../nbs/08_pipeline/10_studies.ipynb #5dfaf786
@@ -51,15 +54,21 @@ def load_study(
     path = find_study(name)
     tree = read_yaml(path)
     try:
-        shared = load_study(tree["uses_runs_of"]).model_dump() if "uses_runs_of" in tree else {"uses_runs_of": path.stem}
+        shared = (
+            load_study(tree["uses_runs_of"]).model_dump() if "uses_runs_of" in tree else {"uses_runs_of": path.stem}
+        )
         return Study(**{**shared, **tree})
     except ValidationError as error:
-        words = (f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        words = (
+            f"{'.'.join(map(str, e['loc'])) or 'study'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise InputError(f"{path}: " + "; ".join(words)) from None
 
 # %% ../../nbs/08_pipeline/10_studies.ipynb #4d8908ce
 class Trial(NamedTuple):
     "One run of a study."
+
     dataset: str
     variant: str
     seed: int
@@ -76,7 +85,9 @@ def validate_choice(
     for name in wanted or ():
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            raise InputError(f"{field}: no {name!r}; choose from {list(known)}" + (f" (did you mean {near[0]!r}?)" if near else ""))
+            raise InputError(
+                f"{field}: no {name!r}; choose from {list(known)}" + (f" (did you mean {near[0]!r}?)" if near else "")
+            )
     return list(wanted or known)
 
 
@@ -85,7 +96,10 @@ def check_overrides(
     overrides: Mapping[str, str],  # dotted key -> value, for all runs
 ) -> None:
     "Raises `InputError` if a field given for all runs is what tells two variants apart."
-    left = {tuple((k, str(v)) for k, v in sorted(changes.items()) if k not in overrides) for changes in study.variants.values()}
+    left = {
+        tuple((k, str(v)) for k, v in sorted(changes.items()) if k not in overrides)
+        for changes in study.variants.values()
+    }
     if overrides and len(left) < len(study.variants):
         fixed = next(key for key in overrides if any(key in changes for changes in study.variants.values()))
         raise InputError(f"-p {fixed}: is what the variants of this study change; choose variants instead")
@@ -102,15 +116,26 @@ def expand_study(
 ) -> list[Trial]:  # seed by seed, so that a sweep that is broken off has whole comparisons
     "Every run of a study, checked. Raises `InputError` or `FileNotFoundError` before any work."
     study, overrides = load_study(name), dict(overrides or {})
-    chosen = {variant: study.variants[variant] for variant in validate_choice(variants, list(study.variants), "--variants")}
+    chosen = {
+        variant: study.variants[variant] for variant in validate_choice(variants, list(study.variants), "--variants")
+    }
     check_overrides(study, overrides)
 
     def trial(dataset: str, variant: str, seed: int) -> Trial:
         fields = {**study.common, **chosen[variant], **overrides}
         config = load_config(dataset, fields, simulated)
-        return Trial(config.name, variant, seed, config, Path(out) / config.name / variant.replace("/", "-").replace(" ", "_") / f"seed{seed}")
+        return Trial(
+            config.name,
+            variant,
+            seed,
+            config,
+            Path(out) / config.name / variant.replace("/", "-").replace(" ", "_") / f"seed{seed}",
+        )
 
-    return [trial(*key) for key in ((d, v, s) for s in (seeds or study.seeds) for d in (datasets or study.datasets) for v in chosen)]
+    return [
+        trial(*key)
+        for key in ((d, v, s) for s in (seeds or study.seeds) for d in (datasets or study.datasets) for v in chosen)
+    ]
 
 # %% ../../nbs/08_pipeline/10_studies.ipynb #0417f60b
 def paper_table(

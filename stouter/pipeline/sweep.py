@@ -20,11 +20,11 @@ from pathlib import Path
 import pandas as pd
 
 from ..config import ExperimentConfig
-from .run_folder import lock_run, read_manifest, try_lock
+from ..files import InputError, write_json
 from .methods import NAMES
 from .run import run
+from .run_folder import lock_run, read_manifest, try_lock
 from .studies import Trial
-from ..files import InputError, write_json
 
 # %% ../../nbs/08_pipeline/11_sweep.ipynb #2c00a2f1
 def run_status(
@@ -74,8 +74,9 @@ def run_from_manifest(
 
 def exit_with_parent() -> None:
     "Leave the process as soon as its standard input is closed."
+
     def wait() -> None:
-        os.read(0, 1)                                             # returns when the parent's end of the pipe is gone
+        os.read(0, 1)  # returns when the parent's end of the pipe is gone
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -88,13 +89,17 @@ def spawn(
     code = "import sys; from pathlib import Path; from stouter.pipeline import sweep; sweep.exit_with_parent(); sys.exit(not sweep.run_from_manifest(Path(sys.argv[1])))"
     single = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with open(folder / "log.txt", "ab") as log:
-        return subprocess.Popen([sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=single)
+        return subprocess.Popen(
+            [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=single
+        )
 
 # %% ../../nbs/08_pipeline/11_sweep.ipynb #e7146196
 def sweep(
     trials: Sequence[Trial],  # runs, from `expand_study`
     n_processes: int = 1,  # at a time, one thread each
-    on_change: Callable[[Trial, str], None] = lambda trial, state: None,  # called when a run starts, is finished or has failed
+    on_change: Callable[[Trial, str], None] = lambda trial, state: (
+        None
+    ),  # called when a run starts, is finished or has failed
     poll_seconds: float = 0.2,  # seconds between looks
 ) -> dict[Path, str]:  # folder -> error of the runs that failed
     "Make all runs that are not finished. Raises `InputError` if a folder holds another run, before any work."
@@ -146,9 +151,13 @@ def collect_metrics(
     "Metrics of the finished runs, one row for each value. Raises `InputError` if none is finished."
     tables = []
     for trial in finished_trials(trials):
-        table = pd.read_parquet(trial.folder / "metrics.parquet").assign(dataset=trial.dataset, variant=trial.variant, seed=trial.seed)
+        table = pd.read_parquet(trial.folder / "metrics.parquet").assign(
+            dataset=trial.dataset, variant=trial.variant, seed=trial.seed
+        )
         tables.append(table.assign(is_trained=table.method == NAMES[trial.config.method]))
-    return pd.concat(tables, ignore_index=True)[["dataset", "variant", "seed", "method", "is_trained", "metric", "value"]]
+    return pd.concat(tables, ignore_index=True)[
+        ["dataset", "variant", "seed", "method", "is_trained", "metric", "value"]
+    ]
 
 
 def settings_table(
@@ -157,10 +166,27 @@ def settings_table(
     "Stations, updates, T, sampler, samples, seeds, machine; where variants differ, the smallest and the largest."
     rows = []
     for trial in finished_trials(trials):
-        metadata, machine = (json.loads((trial.folder / name).read_text()) for name in ("metrics.json", "provenance.json"))
+        metadata, machine = (
+            json.loads((trial.folder / name).read_text()) for name in ("metrics.json", "provenance.json")
+        )
         shown = {key: metadata[key] for key in ("stations", "test_periods", "n_samples", "T", "sampler")}
-        rows.append({"dataset": trial.dataset, **shown, "updates": trial.config.train.n_updates, "machine": f"{machine['machine']}, {machine['cores']} cores, {machine['device']}", "torch": machine["packages"]["torch"]})
-    table = pd.DataFrame(rows).groupby("dataset", sort=False).agg(lambda x: " to ".join(map(str, dict.fromkeys([min(x), max(x)]))))
+        rows.append(
+            {
+                "dataset": trial.dataset,
+                **shown,
+                "updates": trial.config.train.n_updates,
+                "machine": f"{machine['machine']}, {machine['cores']} cores, {machine['device']}",
+                "torch": machine["packages"]["torch"],
+            }
+        )
+    table = (
+        pd.DataFrame(rows)
+        .groupby("dataset", sort=False)
+        .agg(lambda x: " to ".join(map(str, dict.fromkeys([min(x), max(x)]))))
+    )
     seeds = {name: ", ".join(map(str, sorted({c.seed for c in trials if c.dataset == name}))) for name in table.index}
-    missing = {name: sum(c.dataset == name and not (c.folder / "metrics.json").exists() for c in trials) for name in table.index}
+    missing = {
+        name: sum(c.dataset == name and not (c.folder / "metrics.json").exists() for c in trials)
+        for name in table.index
+    }
     return table.assign(seeds=pd.Series(seeds), runs_missing=pd.Series(missing))

@@ -6,13 +6,14 @@
 __all__ = ['NPZ_KEYS', 'load_npz', 'read_npz', 'read_traffic_table', 'to_array', 'read_station_positions', 'station_positions']
 
 # %% ../../nbs/08_pipeline/06_traffic_tables.ipynb #57dca908
+from pathlib import Path
+from zipfile import BadZipFile
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pathlib import Path
-from zipfile import BadZipFile
-from ..data.stations import read_station_geometry
-from ..data.stations import to_ecef
+
+from ..data.stations import read_station_geometry, to_ecef
 from ..data.traffic import open_traffic
 from ..files import InputError
 
@@ -28,15 +29,23 @@ def load_npz(
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, TypeError, AttributeError, EOFError, BadZipFile) as error:
-        raise InputError(f"{path}: not an .npz of plain arrays ({str(error).splitlines()[0]}); write it with numpy.savez") from None
+        raise InputError(
+            f"{path}: not an .npz of plain arrays ({str(error).splitlines()[0]}); write it with numpy.savez"
+        ) from None
     if missing := [name for name in NPZ_KEYS if name not in arrays]:
-        raise InputError(f"{path}: no key {missing}; expected {', '.join(NPZ_KEYS)} and perhaps lon and lat, found {sorted(arrays)}")
+        raise InputError(
+            f"{path}: no key {missing}; expected {', '.join(NPZ_KEYS)} and perhaps lon and lat, found {sorted(arrays)}"
+        )
     values = arrays["values"]
     if values.dtype.kind not in "iuf" or values.ndim not in (2, 3) or not values.size:
-        raise InputError(f"{path}: key values is {values.dtype} of shape {values.shape}; expected numbers (stations, hours) or (samples, stations, hours)")
+        raise InputError(
+            f"{path}: key values is {values.dtype} of shape {values.shape}; expected numbers (stations, hours) or (samples, stations, hours)"
+        )
     for name in ("stations", "lon", "lat"):
         if name in arrays and arrays[name].shape != values.shape[-2:-1]:
-            raise InputError(f"{path}: key {name} has shape {arrays[name].shape}, key values {values.shape}; expected one of {name} for each of {values.shape[-2]} stations")
+            raise InputError(
+                f"{path}: key {name} has shape {arrays[name].shape}, key values {values.shape}; expected one of {name} for each of {values.shape[-2]} stations"
+            )
     return {**arrays, "values": values.reshape(-1, *values.shape[-2:])}
 
 # %% ../../nbs/08_pipeline/06_traffic_tables.ipynb #fdeaf6fc
@@ -49,9 +58,15 @@ def read_npz(
     try:
         hours = pd.date_range(pd.Timestamp(start).tz_localize(timezone), periods=values.shape[2], freq="h")
     except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: keys start {start!r} and zone {timezone!r} ({error}); expected a local time such as '2013-11-01 00:00' and a zone such as 'Europe/Rome'") from None
-    keys = pd.MultiIndex.from_product([range(len(values)), arrays["stations"], hours], names=["sample", "station", "time"])
-    coordinates = {name: np.tile(np.repeat(arrays[name], len(hours)), len(values)) for name in ("lon", "lat") if name in arrays}
+        raise InputError(
+            f"{path}: keys start {start!r} and zone {timezone!r} ({error}); expected a local time such as '2013-11-01 00:00' and a zone such as 'Europe/Rome'"
+        ) from None
+    keys = pd.MultiIndex.from_product(
+        [range(len(values)), arrays["stations"], hours], names=["sample", "station", "time"]
+    )
+    coordinates = {
+        name: np.tile(np.repeat(arrays[name], len(hours)), len(values)) for name in ("lon", "lat") if name in arrays
+    }
     return keys.to_frame(index=False).assign(value=values.ravel(), service=str(arrays["service"]), **coordinates)
 
 # %% ../../nbs/08_pipeline/06_traffic_tables.ipynb #ba3055b7
@@ -69,11 +84,17 @@ def read_traffic_table(
     try:
         frame = pd.read_parquet(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: neither a parquet table nor a traffic .nc file nor arrays in an .npz ({str(error).splitlines()[0]})") from None
+        raise InputError(
+            f"{path}: neither a parquet table nor a traffic .nc file nor arrays in an .npz ({str(error).splitlines()[0]})"
+        ) from None
     if missing := {"station", "time", "service", "value"} - set(frame):
-        raise InputError(f"{path}: no column {sorted(missing)}; expected station, time, service, value and perhaps sample")
+        raise InputError(
+            f"{path}: no column {sorted(missing)}; expected station, time, service, value and perhaps sample"
+        )
     if getattr(frame.time.dtype, "tz", None) is None:
-        raise InputError(f"{path}: column time has no time zone (it is {frame.time.dtype}); write it as a timestamp with zone")
+        raise InputError(
+            f"{path}: column time has no time zone (it is {frame.time.dtype}); write it as a timestamp with zone"
+        )
     return frame if "sample" in frame else frame.assign(sample=0)
 
 
@@ -85,7 +106,9 @@ def to_array(
     keys = ["sample", "station", "time"]
     if (duplicated := frame.duplicated(keys)).any():
         row = frame[duplicated].iloc[0]
-        raise InputError(f"{name}: station {row.station}, {row.time}, sample {row['sample']} stands there twice; keep one row")
+        raise InputError(
+            f"{name}: station {row.station}, {row.time}, sample {row['sample']} stands there twice; keep one row"
+        )
     wide = frame.set_index(keys).value.unstack("time").sort_index()
     hours = pd.date_range(wide.columns[0], wide.columns[-1], freq="h")
     samples, stations = (wide.index.unique(level) for level in ("sample", "station"))
@@ -123,5 +146,7 @@ def station_positions(
     if positions is None:
         return None
     if (row := positions.index.astype(str).get_indexer(stations.astype(str))).min() < 0:
-        raise InputError(f"station {stations[row.argmin()]} has no position ({len(stations)} stations, {len(positions)} places); add it, or give no places")
+        raise InputError(
+            f"station {stations[row.argmin()]} has no position ({len(stations)} stations, {len(positions)} places); add it, or give no places"
+        )
     return positions[["lon", "lat"]].to_numpy(float)[row]

@@ -7,10 +7,12 @@ __all__ = ['fold_seed', 'make_generator', 'epoch_order', 'batch_index', 'sample_
            'sample_keep_mask', 'normalize_to_neg_one_to_one', 'unnormalize_to_zero_to_one']
 
 # %% ../../nbs/05_training/01_batches.ipynb #ee99e189
-import torch
 from dataclasses import replace
 from functools import lru_cache
+
+import torch
 from torch import Tensor
+
 from ..data.dataset import Condition
 
 # %% ../../nbs/05_training/01_batches.ipynb #32712269
@@ -78,7 +80,9 @@ def randomize_weekday(
     if not prob or week.shape[1] > 24:
         return condition
     uniform = torch.rand(2, len(week), generator=make_generator(seed, 2, update)).to(week.device)
-    random_day = torch.where(condition.weekend, (2 * uniform[1]).long() * 6, 1 + (5 * uniform[1]).long())  # day of the week, Sunday = 0
+    random_day = torch.where(
+        condition.weekend, (2 * uniform[1]).long() * 6, 1 + (5 * uniform[1]).long()
+    )  # day of the week, Sunday = 0
     day = torch.where(uniform[0] < prob, random_day, week[:, 0] // 24)
     return replace(condition, hour_of_week=week % 24 + 24 * day[:, None])
 

@@ -7,13 +7,15 @@ __all__ = ['SAMPLES_PER_CONDITION', 'energy_loss', 'TeacherSamples', 'select_con
            'distill']
 
 # %% ../../nbs/05_training/05_distillation.ipynb #ea6ad052
-import numpy as np
-import pandas as pd
-import torch
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from torch import nn, Tensor
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
 from ..data.dataset import Condition
 from ..diffusion.dpm_solver import integrate_dpmpp_2m
 from ..diffusion.reverse import sample_ddpm
@@ -29,14 +31,19 @@ def energy_loss(
 ) -> Tensor:  # (), in the unit of the traffic
     "Energy scores of hours, of means and of whole periods per root hour, fair, summed; mean over the conditions (Gneiting and Raftery, 2007)."
     i, j = torch.triu_indices(len(student), len(student), 1, device=student.device)
-    cross, within = student[:, None] - teacher, student[i] - student[j]                      # (K, M, C, L), (pairs, C, L)
-    norms = (torch.abs, lambda d: d.mean(-1).abs(), lambda d: torch.linalg.vector_norm(d, dim=-1) / student.shape[-1] ** 0.5)
+    cross, within = student[:, None] - teacher, student[i] - student[j]  # (K, M, C, L), (pairs, C, L)
+    norms = (
+        torch.abs,
+        lambda d: d.mean(-1).abs(),
+        lambda d: torch.linalg.vector_norm(d, dim=-1) / student.shape[-1] ** 0.5,
+    )
     return sum(norm(cross).mean() - norm(within).mean() / 2 for norm in norms)
 
 # %% ../../nbs/05_training/05_distillation.ipynb #ab22f2d9
 @dataclass(frozen=True)
 class TeacherSamples:
     "What a student is shown."
+
     x: Tensor  # (M, C, L) scaled traffic, M samples of the whole chain for each condition
     condition: Condition  # of the C periods
 
@@ -69,6 +76,7 @@ SAMPLES_PER_CONDITION = 8  # walks of a condition in an update
 @dataclass
 class DistillationTask:
     "The updates of a student, as `train` asks for them."
+
     student: DiffusionGenerator  # its denoiser is trained, through its own number of steps
     teacher_samples: TeacherSamples  # of the teacher
     training_args: TrainingArguments  # `batch_size` counts walks
@@ -77,7 +85,12 @@ class DistillationTask:
     @property
     def label(self) -> dict:
         "What tells one run from another."
-        return {"seed": self.seed, "teacher_samples": list(self.teacher_samples.x.shape), "steps": self.student.n_sampling_steps, **self.training_args.label}
+        return {
+            "seed": self.seed,
+            "teacher_samples": list(self.teacher_samples.x.shape),
+            "steps": self.student.n_sampling_steps,
+            **self.training_args.label,
+        }
 
     def init_state(self, network: nn.Module) -> TrainState:
         "State before the first update."
@@ -87,15 +100,27 @@ class DistillationTask:
         "First noise (SAMPLES_PER_CONDITION C, 1, L), teacher samples (M, C, L) and condition of C periods."
         generator, n = make_generator(self.seed, 2, update), len(self.teacher_samples.condition)
         index = torch.randperm(n, generator=generator)[: max(1, self.training_args.batch_size // SAMPLES_PER_CONDITION)]
-        noise = torch.randn((SAMPLES_PER_CONDITION * len(index), 1, self.teacher_samples.x.shape[2]), generator=generator)
-        return noise.to(device), self.teacher_samples.x[:, index].to(device), self.teacher_samples.condition[index].to(device)
+        noise = torch.randn(
+            (SAMPLES_PER_CONDITION * len(index), 1, self.teacher_samples.x.shape[2]), generator=generator
+        )
+        return (
+            noise.to(device),
+            self.teacher_samples.x[:, index].to(device),
+            self.teacher_samples.condition[index].to(device),
+        )
 
     def training_step(self, state: TrainState, module: nn.Module) -> tuple[float, float, float]:
         "One update of weights and averaged weights; loss, learning rate, norm of the gradient."
         noise, teacher, condition = self.batch(len(state.history), next(module.parameters()).device)
         predict = replace(self.student, denoiser=module).noise_predictor(condition)
-        student = unnormalize_to_zero_to_one(integrate_dpmpp_2m(predict, noise, self.student.objective.schedule, self.student.n_sampling_steps))
-        return optimizer_step(state, energy_loss(student.reshape(SAMPLES_PER_CONDITION, -1, student.shape[-1]), teacher), self.training_args)
+        student = unnormalize_to_zero_to_one(
+            integrate_dpmpp_2m(predict, noise, self.student.objective.schedule, self.student.n_sampling_steps)
+        )
+        return optimizer_step(
+            state,
+            energy_loss(student.reshape(SAMPLES_PER_CONDITION, -1, student.shape[-1]), teacher),
+            self.training_args,
+        )
 
 # %% ../../nbs/05_training/05_distillation.ipynb #68fbd217
 def distill(
@@ -107,5 +132,7 @@ def distill(
     on_update: Callable[[int, float], None] | None = None,  # see `train`
 ) -> pd.DataFrame:  # history, one row per update
     "Train the walk of a student towards the samples of its teacher and keep the averaged weights. Raises as `train`."
-    student.denoiser, history = train(DistillationTask(student, teacher_samples, training_args, seed), student.denoiser, checkpoint, on_update)
+    student.denoiser, history = train(
+        DistillationTask(student, teacher_samples, training_args, seed), student.denoiser, checkpoint, on_update
+    )
     return history

@@ -6,12 +6,14 @@
 __all__ = ['recompute_condition', 'TrainableDenoiser', 'DiffusionGenerator']
 
 # %% ../../nbs/05_training/04_generator.ipynb #1a5cbae9
-import pandas as pd
-import torch
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from torch import nn, Tensor
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
 from ..data.dataset import Condition, TrafficDataset
 from .batches import unnormalize_to_zero_to_one
 from .state import TrainingArguments
@@ -29,12 +31,15 @@ def recompute_condition(
 @dataclass
 class TrainableDenoiser:
     "A denoiser with its objective and its sampler, and how it is trained."
+
     denoiser: nn.Module  # (x_t, t, condition) -> (B, 1, L)
     objective: object  # one of `OBJECTIVES`
     loss: Callable[[Tensor, Tensor], Tensor]  # one of `LOSSES`
     sampler: Callable  # one of `SAMPLERS`
     n_sampling_steps: int  # steps of the sampler
-    conditioning: Callable[[nn.Module, Condition], Callable[[Tensor, Tensor], Tensor]] = recompute_condition  # the denoiser on one condition, for a whole walk
+    conditioning: Callable[[nn.Module, Condition], Callable[[Tensor, Tensor], Tensor]] = (
+        recompute_condition  # the denoiser on one condition, for a whole walk
+    )
     sampling_dtype: torch.dtype = torch.float32  # of the denoiser's products while it generates, or torch.bfloat16
 
     @property
@@ -83,7 +88,7 @@ class DiffusionGenerator(TrainableDenoiser):
     ) -> Tensor:  # (S, B, L) scaled traffic, on the CPU
         "Walk the chain back from noise (section 5.2) for every condition, `n_samples` times."
         device, length = next(self.denoiser.parameters()).device, condition.hour_of_week.shape[1]
-        samples_per_batch, batches = min(n_samples, batch_size), []                # samples of one period in one batch
+        samples_per_batch, batches = min(n_samples, batch_size), []  # samples of one period in one batch
         for part in torch.arange(len(condition)).split(max(1, batch_size // samples_per_batch)):
             predict, samples = self.noise_predictor(condition[part].to(device)), []
             for k in torch.arange(n_samples).split(samples_per_batch):

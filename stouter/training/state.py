@@ -8,22 +8,24 @@ __all__ = ['COLUMNS', 'ValidationLoss', 'BestWeights', 'TrainingArguments', 'lea
            'tensorboard_logger']
 
 # %% ../../nbs/05_training/02_state.ipynb #ecf18149
-import math
-import torch
 import json
+import math
 import pickle
-import pandas as pd
 import time
-from dataclasses import asdict, dataclass, field
-from torch import nn, Tensor
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
 from ..data.dataset import TrafficDataset
 from ..diffusion.forward import extract, q_sample
-from ..files import atomic_write, InputError
+from ..files import InputError, atomic_write
 from .batches import make_generator, normalize_to_neg_one_to_one
 
 # %% ../../nbs/05_training/02_state.ipynb #8b68bf16
@@ -43,8 +45,8 @@ class ValidationLoss:
         n, generator = n_draws * len(data), make_generator(seed, 3)
         row = torch.arange(n) % len(data)
         evenly_spaced = (torch.arange(n) * objective.schedule.n_steps).div(n, rounding_mode="floor")
-        self.t = evenly_spaced[torch.randperm(n, generator=generator)]         # (n,) every part of the chain alike
-        self.x0 = normalize_to_neg_one_to_one(data.x[row])                             # (n, 1, L)
+        self.t = evenly_spaced[torch.randperm(n, generator=generator)]  # (n,) every part of the chain alike
+        self.x0 = normalize_to_neg_one_to_one(data.x[row])  # (n, 1, L)
         self.eps = torch.randn(self.x0.shape, generator=generator)
         self.condition, self.objective = data.condition[row], objective
 
@@ -68,6 +70,7 @@ class ValidationLoss:
 @dataclass
 class BestWeights:
     "The averaged weights with the lowest validation error so far."
+
     update: int = 0  # updates done when they were found
     error: float = math.inf  # their validation error
     weights: dict[str, Tensor] = field(default_factory=dict)  # copies; empty before the first question
@@ -95,6 +98,7 @@ class BestWeights:
 @dataclass(frozen=True)
 class TrainingArguments:
     "How to train: everything but model, data and seed."
+
     n_updates: int = 2000  # at most
     batch_size: int = 128  # over all processes
     lr: float = 2e-3  # peak
@@ -122,7 +126,11 @@ def learning_rate(
     n_warmup = max(1, training_args.n_updates // 20)
     if update < n_warmup:
         return training_args.lr * (update + 1) / n_warmup
-    return training_args.lr * 0.5 * (1 + math.cos(math.pi * (update - n_warmup) / max(1, training_args.n_updates - n_warmup)))
+    return (
+        training_args.lr
+        * 0.5
+        * (1 + math.cos(math.pi * (update - n_warmup) / max(1, training_args.n_updates - n_warmup)))
+    )
 
 # %% ../../nbs/05_training/02_state.ipynb #09f84d09
 def make_ema(
@@ -130,6 +138,7 @@ def make_ema(
     decay: float,  # the decay that is reached in the end
 ) -> AveragedModel:  # in eval mode
     "A copy of the module that follows it, with a decay that rises to its final value."
+
     def ema_update(mean: list[Tensor], new: list[Tensor], n: Tensor) -> None:
         torch._foreach_lerp_(mean, new, 1 - min(decay, (1 + int(n)) / (10 + int(n))))
 
@@ -152,18 +161,23 @@ class Stateful(Protocol):
 @dataclass
 class TrainStateBase:
     "What moves during training."
+
     network: nn.Module  # what generates
     ema: AveragedModel  # its average
     optimizer: torch.optim.Optimizer  # of the network
     best: BestWeights = field(default_factory=BestWeights)
-    history: list[tuple[float, ...]] = field(default_factory=list)  # one row of `COLUMNS` and `extra_columns` per update done
+    history: list[tuple[float, ...]] = field(
+        default_factory=list
+    )  # one row of `COLUMNS` and `extra_columns` per update done
     extra_state: dict[str, Stateful] = field(default_factory=dict)  # further moving parts, by their names in the file
     extra_columns: tuple[str, ...] = ()  # what the method adds to `COLUMNS`
 
     @classmethod
     def create(cls, network: nn.Module, training_args: TrainingArguments) -> "TrainStateBase":
         "State before the first update."
-        optimizer = torch.optim.AdamW(network.parameters(), training_args.lr, weight_decay=training_args.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), training_args.lr, weight_decay=training_args.weight_decay, fused=True
+        )
         return cls(network, make_ema(network, training_args.ema_decay), optimizer)
 
     @property
@@ -190,7 +204,9 @@ class TrainState(TrainStateBase):
         "Read a state back. Raises `InputError` for a damaged file or one of another run."
         stored = read_checkpoint(path)
         if other := [k for k in {**label, **stored["label"]} if stored["label"].get(k) != label.get(k)]:
-            raise InputError(f"{path}: is a checkpoint of another run ({', '.join(other)} differ); choose another output folder")
+            raise InputError(
+                f"{path}: is a checkpoint of another run ({', '.join(other)} differ); choose another output folder"
+            )
         for name, item in self.stateful_objects().items():
             item.load_state_dict(stored[name])
         self.best, self.history = BestWeights(**stored["best"]), [tuple(row) for row in stored["history"].tolist()]
@@ -207,7 +223,9 @@ def reraise_io_errors(
         if isinstance(error, InputError):
             raise
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: could not be written ({reason}); what was written before is whole: free some space and run again") from error
+        raise InputError(
+            f"{path}: could not be written ({reason}); what was written before is whole: free some space and run again"
+        ) from error
 
 
 def read_checkpoint(
@@ -216,7 +234,10 @@ def read_checkpoint(
     "The content of a checkpoint, on the CPU, without running code. Raises `InputError` for a damaged or foreign file."
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        return {**stored, **{name: stored[name] for name in ("denoiser", "ema", "optimizer", "best", "history", "label")}}
+        return {
+            **stored,
+            **{name: stored[name] for name in ("denoiser", "ema", "optimizer", "best", "history", "label")},
+        }
     except (RuntimeError, EOFError, KeyError, TypeError, OSError, pickle.UnpicklingError) as error:
         raise InputError(
             f"{path}: not a whole checkpoint ({type(error).__name__}); delete the file and run again to train from the start"
@@ -235,6 +256,7 @@ def jsonl_logger(
     with reraise_io_errors(path), atomic_write(path) as part:
         part.write_text("".join(to_json_line(row, state.extra_columns) for row in state.history))
     with open(path, "a", buffering=1) as out:
+
         def log_row() -> None:
             with reraise_io_errors(path):
                 out.write(to_json_line(state.history[-1], state.extra_columns))
@@ -263,7 +285,9 @@ def tensorboard_logger(
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise InputError("train.tensorboard: these files need the package tensorboard: pip install tensorboard") from None
+        raise InputError(
+            "train.tensorboard: these files need the package tensorboard: pip install tensorboard"
+        ) from None
     start_time = time.time() - (state.history[-1][COLUMNS.index("seconds")] if state.history else 0.0)
     with reraise_io_errors(folder):
         for old in folder.glob("events.out.tfevents.*"):

@@ -9,23 +9,40 @@ __all__ = ['FabricLike', 'SingleProcess', 'launch', 'shard_slice', 'DiffusionTas
 # %% ../../nbs/05_training/03_trainer.ipynb #4545195c
 import math
 import time
-import pandas as pd
-import torch
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from torch import nn, Tensor
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
 from ..data.dataset import Condition, TrafficDataset
-from ..denoisers.guidance import drop_condition, EmbeddedCondition
+from ..denoisers.guidance import EmbeddedCondition, drop_condition
 from ..diffusion.forward import q_sample
 from ..files import InputError
-from .batches import batch_index, normalize_to_neg_one_to_one, randomize_weekday, sample_keep_mask, sample_timesteps_and_noise
-from .state import COLUMNS, jsonl_logger, learning_rate, tensorboard_logger, TrainingArguments, TrainState, ValidationLoss
+from stouter.training.batches import (
+    batch_index,
+    normalize_to_neg_one_to_one,
+    randomize_weekday,
+    sample_keep_mask,
+    sample_timesteps_and_noise,
+)
+from stouter.training.state import (
+    COLUMNS,
+    TrainingArguments,
+    TrainState,
+    ValidationLoss,
+    jsonl_logger,
+    learning_rate,
+    tensorboard_logger,
+)
 
 # %% ../../nbs/05_training/03_trainer.ipynb #d7740562
 class FabricLike(Protocol):
     "The part of a Lightning `Fabric` that training uses."
+
     global_rank: int  # number of this process
     world_size: int  # number of processes
 
@@ -41,6 +58,7 @@ class FabricLike(Protocol):
 
 class SingleProcess:
     "A fabric of one process."
+
     global_rank, world_size = 0, 1
 
     def setup_module(self, module: nn.Module) -> nn.Module:
@@ -65,7 +83,9 @@ def launch(
     try:
         from lightning_fabric import Fabric
     except ImportError:
-        raise InputError("training in several processes needs the package lightning-fabric: pip install lightning-fabric") from None
+        raise InputError(
+            "training in several processes needs the package lightning-fabric: pip install lightning-fabric"
+        ) from None
     return Fabric(accelerator="cpu", devices=n_processes, strategy="ddp_spawn").launch(function, *arguments)
 
 # %% ../../nbs/05_training/03_trainer.ipynb #c29184c0
@@ -75,13 +95,16 @@ def shard_slice(
 ) -> slice:  # of the batch
     "Every n-th sample, beginning at the number of this process. Raises `InputError` for shares of unequal size."
     if training_args.batch_size % fabric.world_size:
-        raise InputError(f"train.batch_size: {training_args.batch_size} samples cannot be shared equally by {fabric.world_size} processes")
+        raise InputError(
+            f"train.batch_size: {training_args.batch_size} samples cannot be shared equally by {fabric.world_size} processes"
+        )
     return slice(fabric.global_rank, None, fabric.world_size)
 
 # %% ../../nbs/05_training/03_trainer.ipynb #058cdee0
 @dataclass
 class DiffusionTaskBase:
     "One run: what an update needs beside the state, and what it sees."
+
     data: TrafficDataset  # complete samples
     objective: object  # one of `OBJECTIVES`: its target; holds the chain
     loss: Callable[[Tensor, Tensor], Tensor]  # distance of target and output
@@ -105,7 +128,9 @@ class DiffusionTaskBase:
     def batch(self, update: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Condition | EmbeddedCondition]:
         "Clean traffic, steps, noise and condition: this process's share of the update."
         index = batch_index(len(self.data), self.training_args.batch_size, self.seed, update)
-        condition = randomize_weekday(self.data.condition[index], self.training_args.weekday_randomization, self.seed, update)
+        condition = randomize_weekday(
+            self.data.condition[index], self.training_args.weekday_randomization, self.seed, update
+        )
         x0 = normalize_to_neg_one_to_one(self.data.x[index])
         t, eps = sample_timesteps_and_noise(tuple(x0.shape), self.objective.schedule.n_steps, self.seed, update)
         shard = shard_slice(self.training_args, self.fabric)
@@ -145,6 +170,7 @@ class DiffusionTask(DiffusionTaskBase):
 # %% ../../nbs/05_training/03_trainer.ipynb #38c5ab02
 class TrainingTask(Protocol):
     "What the loop asks of a method."
+
     training_args: TrainingArguments  # how long, how often to ask and to write
     label: dict  # what tells one run from another
 
@@ -161,7 +187,8 @@ class TrainingTask(Protocol):
 def train(
     task: TrainingTask,  # of a method
     network: nn.Module,  # trained in place; its device is the device of the training
-    checkpoint: Path | None = None,  # resumed from if it exists, written while training, with `training_log.jsonl` beside it
+    checkpoint: Path
+    | None = None,  # resumed from if it exists, written while training, with `training_log.jsonl` beside it
     on_update: Callable[[int, float], None] | None = None,  # called with updates done and loss
     validation: TrafficDataset | None = None,  # held-out samples that decide when to stop
     fabric: FabricLike | None = None,  # the processes that share each batch; one if None
@@ -174,14 +201,21 @@ def train(
     module, writes = fabric.setup_module(network), checkpoint and fabric.global_rank == 0
     start_time = time.perf_counter() - (state.history[-1][COLUMNS.index("seconds")] if state.history else 0.0)
     log_dir = checkpoint.parent / "tensorboard" if writes and training_args.tensorboard else None
-    with jsonl_logger(checkpoint.parent / "training_log.jsonl" if writes else None, state) as log_jsonl, tensorboard_logger(log_dir, state) as log_tensorboard:
+    with (
+        jsonl_logger(checkpoint.parent / "training_log.jsonl" if writes else None, state) as log_jsonl,
+        tensorboard_logger(log_dir, state) as log_tensorboard,
+    ):
         while not should_stop(state, training_args):
             loss, lr, grad_norm, *extra = task.training_step(state, module)
             check_finite(loss, len(state.history), lr, checkpoint)
             n_done = len(state.history) + 1
-            validation_error = validate(state.ema.module) if validate and n_done % training_args.validate_every == 0 else math.nan
+            validation_error = (
+                validate(state.ema.module) if validate and n_done % training_args.validate_every == 0 else math.nan
+            )
             state.best.update_if_better(n_done, validation_error, state.ema.module)
-            state.history.append((n_done, loss, lr, grad_norm, validation_error, time.perf_counter() - start_time, *extra))
+            state.history.append(
+                (n_done, loss, lr, grad_norm, validation_error, time.perf_counter() - start_time, *extra)
+            )
             if writes and (n_done % training_args.checkpoint_every == 0 or should_stop(state, training_args)):
                 state.save(checkpoint, task.label)
             log_jsonl()
@@ -216,7 +250,9 @@ def should_stop(
 ) -> bool:
     "Whether all updates are done or patience has run out."
     n_done = len(state.history)
-    return n_done >= training_args.n_updates or state.best.should_stop(n_done, training_args.patience * training_args.validate_every)
+    return n_done >= training_args.n_updates or state.best.should_stop(
+        n_done, training_args.patience * training_args.validate_every
+    )
 
 
 def check_finite(
