@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .traffic import Traffic, hour_of_week
+from .traffic import Traffic, hour_of_week, is_weekend
 
 # %% ../../nbs/01_data/10_dataset.ipynb #605db2c6
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Condition:
     @property
     def weekend(self) -> Tensor:  # (B,) bool
         "Whether the period starts on a Saturday or a Sunday (day 6 or 0)."
-        return (self.hour_of_week[:, 0] // 24 % 6) == 0
+        return is_weekend(self.hour_of_week[:, 0])
 
     def __len__(self) -> int:
         return len(self.station)

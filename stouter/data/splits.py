@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from .dataset import PeriodArray
-from .stations import to_ecef
+from .stations import to_ecef, to_local_km
 
 # %% ../../nbs/01_data/11_splits.ipynb #e328ece4
 def spatial_blocks(
@@ -25,8 +25,7 @@ def spatial_blocks(
     "Square blocks of a city. Raises `ValueError` for a side that is not positive."
     if not block_size_km > 0:
         raise ValueError(f"block_size_km must be positive; got {block_size_km}")
-    lon, lat = np.radians(stations["lon"].to_numpy(float)), np.radians(stations["lat"].to_numpy(float))
-    xy_km = 6371 * np.column_stack([lon * np.cos(lat.mean()), lat])  # km
+    xy_km = to_local_km(stations["lon"], stations["lat"])
     corner = xy_km.min(0) - np.random.default_rng([seed, 1]).uniform(0, block_size_km, 2)
     square = ((xy_km - corner) // block_size_km).astype(int)
     return np.unique(square @ [1, square[:, 0].max() + 1], return_inverse=True)[1]

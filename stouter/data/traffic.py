@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SERVICES', 'LIMITS', 'DIMS', 'FRAME_COLUMNS', 'DayLike', 'DIRECTIONS', 'check_stations', 'read_areas',
            'check_timezone', 'check_hours', 'to_dataset', 'pivot_frame', 'LabelledVolume', 'select_part', 'Traffic',
-           'hour_of_week', 'merge_directions', 'coverage', 'save_traffic', 'open_traffic']
+           'hour_of_week', 'is_weekend', 'merge_directions', 'coverage', 'save_traffic', 'open_traffic']
 
 # %% ../../nbs/01_data/01_traffic.ipynb #82de44dd
 import datetime
@@ -304,6 +304,13 @@ def hour_of_week(
     "Hour of the week by the wall clock (section 4.1)."
     weekday = (hours.day_of_week.to_numpy() + 1) % 7  # pandas counts from Monday
     return (weekday * 24 + hours.hour.to_numpy()).astype("int64")
+
+# %% ../../nbs/01_data/01_traffic.ipynb #a36d46c6
+def is_weekend(
+    hour_of_week: np.ndarray,  # 0 to 167, of any shape; an array or a tensor
+) -> np.ndarray:  # bool, the same shape; a tensor for a tensor
+    "Whether an hour of the week lies on a Saturday or a Sunday (day 6 or 0)."
+    return hour_of_week // 24 % 6 == 0
 
 # %% ../../nbs/01_data/01_traffic.ipynb #f3f284e9
 DIRECTIONS = {"call": ["call_in", "call_out"], "sms": ["sms_in", "sms_out"]}
