@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TextIO
@@ -224,7 +225,8 @@ def make_request(
     days = []
     for day in (first, last):
         try:
-            days.append(pd.Timestamp(day).tz_localize(None).normalize())
+            text = date.fromisoformat(day) if isinstance(day, str) else day
+            days.append(pd.Timestamp(text).tz_localize(None).normalize())
         except (ValueError, TypeError):
             raise InputError(f"{day!r}: expected a day such as 2013-12-01") from None
     if days[1] < days[0]:
