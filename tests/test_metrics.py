@@ -1,4 +1,4 @@
-"Every metric of evaluation: closed forms, oracles, invariances, what is missing and what is refused."
+"Every metric of evaluation: closed forms, oracles, invariances, missing hours and refused input."
 
 import json
 import subprocess
@@ -113,10 +113,12 @@ class TestClosedForms:
     def test_ranks_with_ties_are_the_mean_of_drawn_ranks(self):
         rng = np.random.default_rng(4)
         real, fake = rng.integers(3, size=(200, 24)).astype(float), rng.integers(3, size=(4, 200, 24)).astype(float)
-        noise = lambda *shape: 1e-3 * rng.random(shape)
-        drawn = [pit_histogram(real + noise(200, 24), fake + noise(4, 200, 24)) for _ in range(40)]
+        drawn = []
+        for _ in range(40):  # a little noise breaks the ties at random
+            real_noise, fake_noise = 1e-3 * rng.random((200, 24)), 1e-3 * rng.random((4, 200, 24))
+            drawn.append(pit_histogram(real + real_noise, fake + fake_noise))
         assert pit_histogram(real, fake) == pytest.approx(np.mean(drawn, axis=0), abs=0.003)
-        assert distance_from_uniform(pit_histogram(real, fake)) < 0.02  # one law, so flat
+        assert distance_from_uniform(pit_histogram(real, fake)) < 0.02  # one distribution, so flat
 
 
 class TestEveryMetric:
@@ -142,11 +144,11 @@ class TestEveryMetric:
         for other in (score(real[order], fake[:, order]), score(real, fake[::-1])):
             assert other == pytest.approx(reference, rel=rel, abs=rel)
 
-    def test_single_precision_says_what_double_says(self):
+    def test_single_precision_agrees_with_double(self):
         real, fake = pair(16, 400, dtype=np.float32)
         assert score(real, fake) == pytest.approx(score(real.astype(float), fake.astype(float)), rel=1e-5, abs=1e-6)
 
-    def test_one_pass_says_what_each_says_alone(self):
+    def test_one_pass_agrees_with_each_metric_alone(self):
         real, fake = pair(9, 40)
         real[real > 6] = np.nan
         assert score(real, fake) == pytest.approx(
@@ -161,7 +163,7 @@ class TestEveryMetric:
         assert sum(1 for _ in iter_batches(real, fake)) == 14
         assert score(real, fake) == pytest.approx(whole, rel=1e-12)
 
-    def test_a_memory_map_is_as_good(self, tmp_path):
+    def test_a_memory_map_gives_the_same_numbers(self, tmp_path):
         real, fake = pair(dtype=np.float32)
         np.save(tmp_path / "x.npy", fake)
         assert score(real, np.load(tmp_path / "x.npy", mmap_mode="r")) == score(real, fake)
@@ -176,7 +178,7 @@ class TestEveryMetric:
         assert metric_goals(16) == {**METRIC_GOALS, "coverage_95": 15 / 17} and metric_goals(39) == METRIC_GOALS
 
 
-class TestWhatIsMissing:
+class TestMissingHours:
     @pytest.mark.parametrize("name", METRICS)
     def test_a_gap_is_a_shorter_day_whatever_was_generated_there(self, name):
         real, fake = pair(9)
@@ -185,7 +187,7 @@ class TestWhatIsMissing:
         assert METRICS[name](real, fake) == pytest.approx(short, rel=1e-12)
 
     @pytest.mark.parametrize("name", METRICS)
-    def test_a_day_without_a_value_is_no_day(self, name):
+    def test_a_day_without_a_value_is_left_out(self, name):
         real, fake = pair(9)
         rest = METRICS[name](real[5:], fake[:, 5:])
         real[:5] = np.nan
@@ -226,7 +228,7 @@ class TestCorners:
         assert np.isfinite(list(row.values())).all()
 
     @pytest.mark.parametrize("value", [0.0, 3.0])
-    def test_constant_series_rightly_generated(self, value):
+    def test_constant_series_generated_exactly(self, value):
         real = np.full((4, 24), value)
         row = score(real, np.full((5, 4, 24), value))
         assert {name: row[name] for name in ZERO_AT_EQUALITY} == pytest.approx(
@@ -235,7 +237,7 @@ class TestCorners:
         assert [row[name] for name in COVERAGE_LEVELS] == [1, 1, 1]
 
     @pytest.mark.parametrize("value", [0.0, 3.0])
-    def test_constant_series_wrongly_generated(self, value):
+    def test_constant_series_generated_wrongly(self, value):
         row = score(np.full((4, 24), value), np.full((5, 4, 24), value + 1))
         assert row["jsd_pooled"] == pytest.approx(np.log(2)) and row["wasserstein_1"] == row["mae"] == row["crps"] == 1
         assert row["q99_rel_error"] == (pytest.approx(1 / 3) if value else np.inf)
@@ -260,10 +262,13 @@ class TestRealAgainstReal:
         assert rows[REAL_SAME_DAY]["crps"] == rows[REAL_SAME_DAY]["wasserstein_1"] == 0 < rows[REAL_OTHER_DAY]["crps"]
         assert rows[REAL_OTHER_DAY]["crps"] == pytest.approx(1 / 6, abs=0.01)  # of a uniform distribution
 
-    def test_names_of_kinds_do_not_matter_and_the_generator_does(self):
+    def test_names_of_groups_do_not_matter_and_the_generator_does(self):
         rng = np.random.default_rng(7)
         days, groups = rng.random((40, 24)), np.tile([0, 1], 20)
-        draw = lambda groups, seed: sample_replacement_days(days, groups, np.arange(40), 5, np.random.default_rng(seed))
+
+        def draw(groups, seed):
+            return sample_replacement_days(days, groups, np.arange(40), 5, np.random.default_rng(seed))
+
         assert (draw(groups, 0) == draw(groups * 900 - 5, 0)).all() and (draw(groups, 0) != draw(groups, 1)).any()
 
 
@@ -290,12 +295,12 @@ class TestScoreCard:
         assert card.mark["crps"].to_dict() == {"mine": "best", "twin": "tied", "worse": "", REAL_OTHER_DAY: ""}
         assert set(card.mark["seconds"]) == {""}
 
-    def test_pairing_sees_what_the_deviations_hide(self):
+    def test_pairing_detects_what_the_deviations_hide(self):
         card = score_card(self.table())
         gap = card.mean.loc["worse", "crps"] - card.mean.loc["mine", "crps"]
         assert gap < 4 * card.deviation.loc["mine", "crps"] and card.mark.loc["worse", "crps"] == ""
 
-    def test_a_target_is_judged_from_both_sides(self):
+    def test_a_target_is_evaluated_from_both_sides(self):
         rows = [
             ("d", method, seed, "q99_rel_error", value)
             for method, value in {"low": -0.3, "high": 0.2, "exact": 0.01}.items()
@@ -309,7 +314,7 @@ class TestScoreCard:
         table = self.table()
         card = score_card(table[(table.method != "twin") | (table.seed == 0)])
         assert card.n_seeds["crps"].to_dict() == {"mine": 4, "twin": 1, "worse": 4, REAL_OTHER_DAY: 4}
-        assert sorted(card.mark["crps"]) == ["", "", "", "best"]  # one common seed: no noise is known
+        assert sorted(card.mark["crps"]) == ["", "", "", "best"]  # one common seed: the noise is unknown
         alone = self.table().query("seed == 0").set_index(["method", "metric"]).value
         assert card.mark.loc[alone.xs("crps", level=1).drop(REAL_OTHER_DAY).idxmin(), "crps"] == "best"
 
@@ -354,7 +359,7 @@ def test_known_answers_on_a_real_city():
         scaled.reshape(-1, 24), groups.ravel(), np.flatnonzero(day.ravel() >= 14), generator=np.random.default_rng(0)
     )
     assert rows[REAL_OTHER_DAY]["crps"] < row["crps"] and rows[REAL_OTHER_DAY]["jsd_pooled"] < row["jsd_pooled"] / 5
-    assert rows[REAL_OTHER_DAY]["mae"] > row["mae"]  # what the paired metric gets wrong
+    assert rows[REAL_OTHER_DAY]["mae"] > row["mae"]  # the paired metric prefers the average
 
 
 def test_the_benchmark_runs():

@@ -1,4 +1,4 @@
-"Patterns: independent ways to the same numbers, gaps, and real squares."
+"Patterns: the same numbers computed independently, gaps, and real squares."
 
 import matplotlib
 
@@ -49,7 +49,7 @@ def test_autocorrelation_with_gaps_is_the_sum_over_pairs(volumes):
             assert fast[row, lag] == pytest.approx(np.nanmean(z[lag:] * z[:-lag]) / np.nanmean(z * z), abs=1e-9)
 
 
-def test_profiles_and_ratios_are_what_pandas_says(volumes):
+def test_profiles_and_ratios_agree_with_pandas(volumes):
     volumes[np.random.default_rng(1).random(volumes.shape) < 0.1] = np.nan
     frame = pd.DataFrame(volumes.T, index=HOURS)
     weekday = (HOURS.day_of_week + 1) % 7
@@ -105,12 +105,12 @@ def test_many_stations_are_sampled_evenly():
         (lambda v: tail_index(np.array([1.0, 0.0, 2.0])), "three positive levels"),
     ],
 )
-def test_wrong_input_says_what_was_expected(volumes, call, words):
+def test_the_error_names_what_was_expected(volumes, call, words):
     with pytest.raises(ValueError, match=words):
         call(volumes)
 
 
-def test_a_dead_hour_and_a_silent_station_leave_the_others_alone(volumes, recwarn):
+def test_a_missing_hour_and_a_constant_station_do_not_change_the_others(volumes, recwarn):
     broken = volumes.copy()
     broken[:, 100], broken[3] = np.nan, 5.0
     others = np.delete(np.arange(12), 3)
@@ -140,6 +140,6 @@ def test_square_4159_has_all_three_patterns():
     series = slots.groupby(clock).internet.sum()[:"2013-12-15"]
     values, hours = series.to_numpy()[None], pd.DatetimeIndex(series.index)
     r = autocorrelation(values, 168)[0]
-    assert r[168] > r[96:145:24].max() > 0.3  # the week's tooth stands above those of working days
+    assert r[168] > r[96:145:24].max() > 0.3  # the peak at a week is above those at four to six days
     assert weekend_ratio(values, hours)[0] < 0.65
     assert 0.05 < hour_of_week_cv(values, hours)[0] < 0.4

@@ -1,4 +1,4 @@
-"Realism and forecasts, for arrays of any generator: other libraries' numbers, other orders, gaps, and series that never move."
+"Realism and forecasts for arrays of any generator: other libraries' numbers, other orders, gaps, constant series."
 
 import numpy as np
 import pandas as pd
@@ -18,16 +18,19 @@ from stouter.evaluation.two_sample_tests import two_sample_metrics
 
 N, D = 40, 14
 CLOCK = np.arange(D * 24).reshape(D, 24) % 168
-# subsamples larger than the data: nothing is left to chance but samples, folds and halves
-DRAWN = {"c2st_auc", "c2st_auc_real", "mmd_squared", "frechet_distance", "nn_distance_ratio", "membership_auc"}
+# metrics with a random part: subsamples, samples, folds or halves
+RANDOM = {"c2st_auc", "c2st_auc_real", "mmd_squared", "frechet_distance", "nn_distance_ratio", "membership_auc"}
 
 
 @pytest.fixture(scope="module")
 def city():
-    "Two weeks of a city, two weeks before, four samples, places."
+    "Two weeks of a city, two weeks before, four samples, positions."
     rng = np.random.default_rng(0)
     shape = 0.5 + 0.3 * np.sin(2 * np.pi * (np.arange(24) - 9) / 24)
-    draw = lambda *size: (shape + 0.1 * rng.normal(size=(*size, D, 24))).astype(np.float32)
+
+    def draw(*size):
+        return (shape + 0.1 * rng.normal(size=(*size, D, 24))).astype(np.float32)
+
     return {
         "real": draw(N),
         "generated": draw(4, N),
@@ -37,7 +40,7 @@ def city():
     }
 
 
-def test_every_metric_has_a_direction_and_is_found(city):
+def test_every_metric_has_a_goal_and_is_computed(city):
     assert set(realism_metrics(**city)) == set(REALISM_GOALS)
     assert set(REALISM_GOALS.values()) == {"lower", 0.5, 1.0, None}
 
@@ -59,18 +62,24 @@ def test_one_evaluator_for_all_methods_changes_no_number(city):
     ]
     evaluator = RealismEvaluator(real, clock, past, city["positions"], n_samples=4, seed=3, n_days=200)
     for generated in methods:
-        draw = [np.random.default_rng([3, group]) for group in range(3)]
-        alone = temporal_metrics(real, generated, clock) | spatial_metrics(
-            real, generated, clock, city["positions"], draw[0]
-        )
-        alone |= two_sample_metrics(real, generated, clock, draw[1], 200) | memorization_metrics(
-            real, generated, clock, past, draw[2], 100
-        )
-        assert (
-            evaluator.evaluate(generated)
-            == alone
-            == realism_metrics(**{**city, "generated": generated}, seed=3, n_days=200)
-        )
+        spatial_rng, pairs_rng, memorization_rng = (np.random.default_rng([3, group]) for group in range(3))
+        alone = {
+            **temporal_metrics(real, generated, clock),
+            **spatial_metrics(real, generated, clock, city["positions"], spatial_rng),
+            **two_sample_metrics(real, generated, clock, pairs_rng, 200),
+            **memorization_metrics(real, generated, clock, past, memorization_rng, 100),
+        }
+        assert evaluator.evaluate(generated) == alone
+        assert realism_metrics(**{**city, "generated": generated}, seed=3, n_days=200) == alone
+
+
+def test_another_number_of_samples_keeps_the_floor(city):
+    real, clock, past = city["real"], city["hour_of_week"], city["train"]
+    evaluator = RealismEvaluator(real, clock, past, city["positions"], n_samples=4, seed=3, n_days=200)
+    other = RealismEvaluator(real, clock, past, city["positions"], n_samples=2, seed=3, n_days=200)
+    two = evaluator.evaluate(city["generated"][:2])
+    assert two["c2st_auc_real"] == evaluator.floor == evaluator.pairs_for(2).real_auc
+    assert two | {"c2st_auc_real": other.floor} == other.evaluate(city["generated"][:2])
 
 
 def test_order_of_stations_does_not_matter(city):
@@ -80,9 +89,9 @@ def test_order_of_stations_does_not_matter(city):
         for name, x in city.items()
     }
     one, two = realism_metrics(**city), realism_metrics(**other)
-    for name in set(REALISM_GOALS) - DRAWN:
+    for name in set(REALISM_GOALS) - RANDOM:
         assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-9), name
-    for name in DRAWN:
+    for name in RANDOM:
         assert two[name] == pytest.approx(one[name], abs=0.08), name
 
 
@@ -91,37 +100,36 @@ def test_weeks_are_days(city):
     assert realism_metrics(**as_weeks, n_days=200) == realism_metrics(**city, n_days=200)
 
 
-def test_only_hours_that_are_there_count(city):
-    "What the generator says where the real hour is missing changes nothing."
+def test_only_measured_hours_count(city):
+    "Generated values where the real hour is missing change nothing."
     rng = np.random.default_rng(2)
     real = np.where(rng.random((N, D, 24)) < 0.02, np.nan, city["real"])
-    there = np.isfinite(real)
-    wild = np.where(there, city["generated"], 1e3)
+    is_observed = np.isfinite(real)
+    wild = np.where(is_observed, city["generated"], 1e3)
     one, two = (
         realism_metrics(**{**city, "real": real, "generated": g}, n_days=200) for g in (city["generated"], wild)
     )
-    touched = {"nn_distance_ratio", "membership_auc", "diversity"}  # a generated day is judged whole
+    touched = {"nn_distance_ratio", "membership_auc", "diversity"}  # these use complete generated days
     assert {k: v for k, v in one.items() if k not in touched} == {k: v for k, v in two.items() if k not in touched}
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("value", [0.0, 0.7], ids=["zero", "constant"])
-def test_stations_that_never_move(city, value):
+def test_constant_stations(city, value):
     real, generated = city["real"].copy(), city["generated"].copy()
     real[:5], generated[:, :5] = value, value
     found = realism_metrics(**{**city, "real": real, "generated": generated}, n_days=200)
     assert set(found) == set(REALISM_GOALS) and np.isfinite(list(found.values())).all()
 
 
-def test_a_whole_city_that_never_moves(city):
+def test_a_constant_city(city):
     still = realism_metrics(
         np.zeros((N, D, 24)), np.zeros((4, N, D, 24)), CLOCK, np.zeros((N, D, 24)), city["positions"], n_days=100
     )
     for name, way in REALISM_GOALS.items():
         assert way != "lower" or name == "frechet_distance" or abs(still[name]) < 1e-12, name
-    assert not {"day_boundary_ratio", "frechet_distance", "nn_distance_ratio", "diversity"} & set(
-        still
-    )  # nothing to divide by
+    undefined = {"day_boundary_ratio", "frechet_distance", "nn_distance_ratio", "diversity"}  # division by zero
+    assert not undefined & set(still)
 
 
 def test_one_sample_one_day_one_station(city):
@@ -138,7 +146,7 @@ def test_one_sample_one_day_one_station(city):
     assert not {"moran_mae", "c2st_auc"} & set(one_station) and {"diversity", "mmd_squared"} <= set(one_station)
 
 
-def test_trivial_methods_fail_where_they_must(city):
+def test_trivial_methods_have_the_expected_weaknesses(city):
     rng = np.random.default_rng(3)
     average = np.broadcast_to(city["train"].mean(1, keepdims=True), (4, N, D, 24))
     old = city["train"][np.arange(N)[:, None], rng.integers(D, size=(4, N, D))]
@@ -169,7 +177,7 @@ def test_correlations_are_those_of_scipy():
     np.testing.assert_allclose(correlogram(x, bin_of_pair, 3), [pairs[bin_of_pair == k].mean() for k in range(3)])
 
 
-def test_a_forecaster_leaves_the_state_of_chance_alone():
+def test_a_forecaster_leaves_the_global_random_state_alone():
     series = np.random.default_rng(0).random((4, 100))
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -178,7 +186,7 @@ def test_a_forecaster_leaves_the_state_of_chance_alone():
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_real_data_as_synthetic_is_the_yardstick():
+def test_real_data_as_synthetic_gives_trtr():
     real = np.random.default_rng(0).random((6, 14 * 24)).astype(np.float32)
     real[2, 30] = np.nan
     table = case_study(real, {"same": real[:, :-168]}, seeds=(0, 1, 2), n_updates=5).set_index(["protocol", "seed"])[
@@ -188,25 +196,25 @@ def test_real_data_as_synthetic_is_the_yardstick():
     assert table.loc["TRTR"].MAE.nunique() == 3  # seeds differ
 
 
-def test_the_test_week_is_never_learnt_from():
+def test_the_test_week_is_not_in_the_training():
     real = np.random.default_rng(0).random((6, 21 * 24)).astype(np.float32)
     other = real.copy()
-    other[:, -168:] = 5  # a test week of another world
+    other[:, -168:] = 5  # another test week
     seen = []
     for series in (real, other):
         table = case_study(series, {"fixed": real[:, :-168]}, seeds=(0,), n_updates=5).set_index("protocol")
-        seen.append(table.loc["TRTS", "MAE"])  # real training, judged on something fixed
+        seen.append(table.loc["TRTS", "MAE"])  # trained on real traffic, tested on a fixed series
     assert seen[0] == seen[1]
 
 
-def test_every_hour_of_the_test_week_is_asked_for_and_none_before():
+def test_targets_are_all_hours_of_the_test_week_and_none_before():
     series = np.arange(300.0)[None]
     test = WindowDataset(series[:, 300 - 168 - 48 :])
     targets = {int(hour) for k in range(len(test)) for hour in test[torch.tensor([k])][1].flatten()}
     assert targets == set(range(300 - 168, 300))
 
 
-def test_naive_is_exact_on_what_repeats():
+def test_naive_is_exact_on_a_periodic_series():
     week = np.tile(np.random.default_rng(0).random((3, 168)).astype(np.float32), 4)
     assert case_study(week, {}, seeds=(0,), n_updates=2).set_index("protocol").loc[
         "seasonal naive", ["MAE", "RMSE"]
