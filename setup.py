@@ -20,7 +20,10 @@ setup(
     # the notebooks that papermill runs, and their YAML files, travel as stouter/experiments
     packages=[*find_packages(include=["stouter", "stouter.*"]), "stouter.experiments"],
     package_dir={"stouter.experiments": "nbs/experiments"},
-    package_data={"stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml"]},
+    package_data={
+        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml"],
+        "stouter.html_report": ["assets/*"],
+    },
     install_requires=config["requirements"].split(),
     extras_require={"dev": config["dev_requirements"].split()},
     entry_points={"console_scripts": config["console_scripts"].split()},
