@@ -70,7 +70,7 @@ def defined_names(path):
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             names.add(node.name)
         elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__":
-            names |= set(ast.literal_eval(node.value))
+            names |= {part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)}
     return names
 
 
