@@ -20,7 +20,6 @@ import yaml
 from IPython.display import HTML
 from markupsafe import Markup
 
-from ..data.splits import take_stations
 from ..files import atomic_write
 from stouter.html_report.figures import (
     distribution_figure,
@@ -43,7 +42,7 @@ from stouter.html_report.run_info import (
     week_data,
 )
 from ..patterns import describe_patterns
-from ..pipeline.run import Experiment
+from ..pipeline.run import RunResults
 from ..plots import summarize_run
 
 # %% ../../nbs/09_reports/04_html_report.ipynb #067f92c0
@@ -52,19 +51,19 @@ def make_figures(
     rows: Sequence[int],  # stations of the week browser
 ) -> dict[str, dict]:  # name -> data and layout
     "Every figure for which the run has data."
-    e, history = view.experiment.judged, view.history
-    volume = e.periods[0].values.reshape(len(e.traffic.stations), -1)
-    level = pd.Series(pd.DataFrame(volume).mean(axis=1).to_numpy(), e.traffic.stations.index)
+    city, history = view.results.city.evaluated, view.history
+    volume, index = view.results.data.history_periods.values, city.traffic.stations.index
+    level = pd.Series(pd.DataFrame(volume.reshape(len(volume), -1)).mean(axis=1).to_numpy(), index)
     curves = {"denoiser, training": history["loss"]}
     if "validation_error" in history and history["validation_error"].notna().any():
         curves["validation error"] = history["validation_error"]
     figures = {
-        "map": map_figure(e.opened[1], level, rows, f"mean {view.unit}"),
+        "map": map_figure(city.stations, level, rows, f"mean {view.unit}"),
         "training": training_figure(curves),
         "graphs": training_figure(view.graph_losses, "epoch") if view.graph_losses else None,
         "profile": profile_figure({name: view.scaled[name] for name in ("real", view.method)}),
         "distribution": distribution_figure(view.scaled),
-        **pattern_figures(e.traffic.values(e.config.data.service), e.traffic.hours, e.traffic.stations),
+        **pattern_figures(city.traffic.values(city.traffic.services[0]), city.traffic.hours, city.traffic.stations),
     }
     return {name: figure for name, figure in figures.items() if figure}
 
@@ -73,10 +72,10 @@ def pattern_table(
     view: RunView,  # a finished run
 ) -> tuple[list[tuple[str, str]], str]:  # rows of the table; why there are none
     "The patterns of section 3.2 as numbers, of stations that have traffic."
-    e = view.experiment.judged
-    volume = e.traffic.values(e.config.data.service)
+    traffic = view.results.city.evaluated.traffic
+    volume = traffic.values(traffic.services[0])
     try:
-        table = describe_patterns(volume[np.nan_to_num(volume).any(axis=1)], e.traffic.hours)
+        table = describe_patterns(volume[np.nan_to_num(volume).any(axis=1)], traffic.hours)
     except ValueError as error:
         return [], str(error)
     return [(name, f"{value:.3g}" if np.isfinite(value) else "no value") for name, value in table.items()], ""
@@ -87,13 +86,13 @@ def run_weeks(
     max_values: int,  # numbers that its weeks may take
 ) -> dict:  # see `week_data`
     "Real traffic and percentiles of the samples of all test periods, in the unit of the data."
-    e, target = view.experiment, view.experiment.judged
-    test = take_stations(target.periods[1], e.test_rows)
+    data = view.results.data
+    test = data.test_periods.sel_stations(data.test_rows)
     n_stations, n_periods, _ = test.values.shape
-    station = np.repeat(e.test_rows, n_periods)
+    station = np.repeat(data.test_rows, n_periods)
     bands = []
     for percentile in percentile_bands(view.scaled[view.method]):
-        bands.append(target.scaler.inverse_transform(percentile, station).reshape(n_stations, -1))
+        bands.append(data.test_scaler.inverse_transform(percentile, station).reshape(n_stations, -1))
     return week_data(test.hours, test.values.reshape(n_stations, -1), np.stack(bands), test.station, max_values)
 
 
@@ -105,7 +104,7 @@ def browser_context(
     return {
         "name": view.name,
         "unit": view.unit,
-        "n_stations": len(view.experiment.test_rows),
+        "n_stations": len(view.results.data.test_rows),
         "n_kept": len(weeks["stations"]),
         "n_samples": len(view.scaled[view.method]),
     }
@@ -134,7 +133,7 @@ def make_view(
     "One run as the page shows it."
     weeks = run_weeks(view, max_values)
     rows = weeks.pop("rows")
-    figures = make_figures(view, view.experiment.test_rows[rows].tolist())
+    figures = make_figures(view, view.results.data.test_rows[rows].tolist())
     return script_view(view, weeks, figures), run_context(view, weeks, figures)
 
 
@@ -154,7 +153,8 @@ def run_context(
     figures: Mapping[str, dict],  # see `make_figures`
 ) -> dict:  # for the templates
     "Texts and tables of one run."
-    e, methods = view.experiment, view.metrics["methods"]
+    results, methods = view.results, view.metrics["methods"]
+    data = results.config.data
     patterns, no_patterns = pattern_table(view)
     return {
         **browser_context(view, weeks),
@@ -165,11 +165,11 @@ def run_context(
         "provenance": provenance_facts(view),
         "inputs": input_facts(view),
         "figures": list(figures),
-        "config": yaml.safe_dump({"seed": e.seed, **e.config.model_dump(mode="json")}, sort_keys=False),
+        "config": yaml.safe_dump({"seed": results.seed, **results.config.model_dump(mode="json")}, sort_keys=False),
         "rows": score_rows([methods]),
         "patterns": patterns,
         "no_patterns": no_patterns,
-        "simulated": e.judged.config.data.source.kind == "simulated",
+        "simulated": (data.target_source or data.source).kind == "simulated",
         "n_updates": len(view.history),
     }
 
@@ -236,7 +236,7 @@ def write_page(
 
 # %% ../../nbs/09_reports/04_html_report.ipynb #f5a6b7c8
 def browse_run(
-    run: RunView | Experiment,  # finished
+    run: RunView | RunResults,  # finished
     height: int = 620,  # of the output, in pixels
 ) -> HTML:  # an iframe
     """Week browser of a run as the output of a notebook cell.

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REQUIRED_FILES', 'SOURCE_LABELS', 'INGEST_COUNTS', 'PERCENTILES', 'MISSING_CODE', 'METRIC_TITLES', 'GOALS',
-           'read_json', 'open_finished', 'RunView', 'sampling_fact', 'training_fact', 'periods_fact', 'data_facts',
+           'open_finished', 'RunView', 'sampling_fact', 'training_fact', 'periods_fact', 'data_facts',
            'provenance_facts', 'input_facts', 'regular_hours', 'percentile_bands', 'quantize_uint16',
            'stratified_subset', 'week_data', 'format_number', 'format_cell', 'score_rows', 'group_by_config']
 
@@ -23,9 +23,9 @@ from ..data.dataset import PeriodArray
 from ..evaluation.metrics import METRIC_GOALS
 from ..evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
 from ..evaluation.realism import REALISM_GOALS
-from ..files import InputError, file_digest
+from ..files import InputError, file_digest, read_json
 from ..graphs.embeddings import load_pretrained
-from ..pipeline.run import Experiment, check_finished, open_run
+from ..pipeline.run import RunResults, check_finished, load_run
 from ..pipeline.run_folder import flatten, read_manifest
 from ..plots import metrics_table
 
@@ -33,30 +33,14 @@ from ..plots import metrics_table
 REQUIRED_FILES = ("history.parquet", "samples.safetensors", "metrics.json")
 
 
-def read_json(
-    path: Path,  # a .json file of a run
-    missing: dict | None = None,  # what stands for a file that is not there
-) -> dict:  # its content
-    "Read what a stage wrote. Raises `InputError` for a damaged file."
-    if missing is not None and not path.exists():
-        return missing
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: damaged ({error}); run again in a new folder") from None
-
-
 def open_finished(
     folder: Path,  # of a finished run
-) -> Experiment:  # with all its results
+) -> RunResults:  # of all stages
     "A run with metrics. Raises `FileNotFoundError` for a folder without a run, `InputError` for an unfinished one."
     folder = Path(folder)
     read_manifest(folder)
     check_finished(folder, REQUIRED_FILES)
-    run = open_run(folder)
-    test_folder = run.judged.folder.relative_to(folder)  # `target_city`, or the folder itself
-    check_finished(folder, [str(test_folder / name) for name in ("traffic.nc", "stations.parquet")])
-    return run
+    return load_run(folder)
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #ad344e6f
 @dataclass(frozen=True)
@@ -68,12 +52,12 @@ class RunView:
         view.name, view.unit, view.metrics["methods"]["STOUTER"]["crps"]
     """
 
-    experiment: Experiment  # finished
+    results: RunResults  # of a finished run
 
     @cached_property
     def metrics(self) -> dict:
         "Labels of the run, and `methods`: method -> metric -> value."
-        return read_json(self.experiment.folder / "metrics.json")
+        return read_json(self.results.folder / "metrics.json")
 
     @property
     def method(self) -> str:
@@ -83,12 +67,12 @@ class RunView:
     @cached_property
     def name(self) -> str:
         "Name of the configuration, and seed."
-        return f"{self.experiment.config.name}, seed {self.experiment.seed}"
+        return f"{self.results.config.name}, seed {self.results.seed}"
 
     @cached_property
     def unit(self) -> str:
         "Service and unit of a volume."
-        unit, service = self.experiment.judged.traffic.unit, self.experiment.config.data.service
+        unit, service = self.results.city.evaluated.traffic.unit, self.results.config.data.service
         if unit == "unknown":
             return f"{service} (unit unknown)"
         return f"{service} ({unit} per hour)"
@@ -96,20 +80,20 @@ class RunView:
     @cached_property
     def scaled(self) -> dict[str, np.ndarray]:
         "`real` (B, L) and the samples (S, B, L) of each method; scaled per station, NaN = missing."
-        real = self.experiment.samples[1].x.numpy()
-        return {"real": real, **{name: x.numpy() for name, x in self.experiment.drawn.items()}}
+        real = self.results.data.test.x.numpy()
+        return {"real": real, **{name: x.numpy() for name, x in self.results.samples.items()}}
 
     @cached_property
     def history(self) -> pd.DataFrame:
         "Losses, one row per update."
-        return pd.read_parquet(self.experiment.folder / "history.parquet")
+        return pd.read_parquet(self.results.folder / "history.parquet")
 
     @cached_property
     def graph_losses(self) -> dict[str, list[float]]:
         "Loss of each epoch of the two graph autoencoders."
         losses = {}
         for name in ("time", "space"):
-            pretrained = load_pretrained(self.experiment.folder / f"graph_{name}.safetensors")
+            pretrained = load_pretrained(self.results.folder / f"graph_{name}.safetensors")
             if pretrained:
                 losses[f"{name} graph"] = pretrained.history.train
         return losses
@@ -130,7 +114,7 @@ def sampling_fact(
     "Number of steps, sampler and number of samples."
     label = view.metrics
     distilled = ", distilled" if label.get("distilled") else ""
-    period = view.experiment.judged.config.data.period
+    period = view.results.config.data.period
     sampler = f"T = {label['T']}, sampler {label['sampler']}{distilled}"
     return f"{sampler}, {label['n_samples']} samples of every test {period}"
 
@@ -142,8 +126,8 @@ def training_fact(
     text = f"{len(view.history):,} updates"
     if "seconds" in view.history and np.isfinite(view.history["seconds"].iloc[-1]):
         text += f", {view.history['seconds'].iloc[-1] / 60:.1f} minutes"
-    text += f", seed {view.experiment.seed}"
-    distillation = view.experiment.config.distillation
+    text += f", seed {view.results.seed}"
+    distillation = view.results.config.distillation
     if distillation:
         text += f"; distilled sampler: {distillation.n_updates:,} updates"
         text += f" on {distillation.n_teacher_samples:,} teacher samples of DDPM with all T steps"
@@ -164,17 +148,17 @@ def data_facts(
     view: RunView,  # a finished run
 ) -> dict[str, str]:  # what -> in words
     "What the data is, how it was split and how the run generated."
-    e, target = view.experiment, view.experiment.judged
-    train, test, data = e.periods[0], target.periods[1], target.config.data
-    traffic, stations = target.opened
+    results, data = view.results, view.results.config.data
+    train, test, city = results.data.train_periods, results.data.test_periods, results.city.evaluated
+    traffic, stations, source = city.records, city.stations, data.target_source or data.source
     used = f"{len(test.station):,} used, of {len(traffic.stations):,} with traffic"
     facts = {
-        "Data set": f"{e.config.name}: {SOURCE_LABELS.get(data.source.kind, data.source.kind)}",
+        "Data set": f"{results.config.name}: {SOURCE_LABELS.get(source.kind, source.kind)}",
         "Traffic": view.unit,
-        "Stations": f"{used} and {len(stations):,} places in the graph",
+        "Stations": f"{used} and {len(stations):,} stations in the graph",
     }
-    if target is not e:
-        kind = e.config.data.source.kind
+    if data.target_source:
+        kind = data.source.kind
         city = f"another city, of {len(train.station):,} stations: {SOURCE_LABELS.get(kind, kind)}"
         facts["Trained in"] = f"{city}; all figures are of the test city"
     return {
@@ -194,10 +178,10 @@ def provenance_facts(
     view: RunView,  # a finished run
 ) -> dict[str, str]:  # what -> value
     "Seed, commit, versions, machine, counts of the ingest, and hash of the traffic file."
-    folder = view.experiment.folder
+    folder = view.results.folder
     recorded = read_json(folder / "provenance.json", {})
     recorded.pop("inputs", None)
-    facts = {"seed": str(view.experiment.seed), "commit": str(recorded.pop("commit", "not recorded"))}
+    facts = {"seed": str(view.results.seed), "commit": str(recorded.pop("commit", "not recorded"))}
     if recorded.pop("uncommitted_changes", False):
         facts["commit"] += ", with uncommitted changes"
     for name, value in flatten(recorded).items():
@@ -216,7 +200,7 @@ def input_facts(
     view: RunView,  # a finished run
 ) -> dict[str, str]:  # path as configured -> size and hash
     "The files that the run read its data from; none for a simulated city."
-    inputs = read_json(view.experiment.folder / "provenance.json", {}).get("inputs", {})
+    inputs = read_json(view.results.folder / "provenance.json", {}).get("inputs", {})
     return {path: f"{file['bytes']:,} bytes, SHA-256 {file['sha256']}" for path, file in inputs.items()}
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #f8db5295
@@ -364,11 +348,11 @@ def group_by_config(
     "Runs that differ in nothing but the seed, together. Raises `InputError` if a run is given twice."
     groups: dict[str, list[RunView]] = {}
     for view in runs:
-        key = json.dumps(view.experiment.config.model_dump(mode="json"), sort_keys=True)
+        key = json.dumps(view.results.config.model_dump(mode="json"), sort_keys=True)
         groups.setdefault(key, []).append(view)
     rows, first_of_name = [], {}
     for members in groups.values():
-        config, seeds = members[0].experiment.config, [view.experiment.seed for view in members]
+        config, seeds = members[0].results.config, [view.results.seed for view in members]
         for seed in seeds:
             if seeds.count(seed) > 1:
                 raise InputError(f"{config.name}, seed {seed}: two of the folders hold this run; give each run once")

@@ -150,8 +150,9 @@ def load_city(
     folder.mkdir(parents=True, exist_ok=True)
     records, stations = open_source(data.source, folder, progress)
     traffic = select_stations(records, data)
-    selection = {"stations_used": len(traffic.stations), "stations_with_records": len(records.stations)}
-    write_json(folder / "selection.json", {**selection, "text": describe_selection(records, traffic, data)})
+    if not (folder / "selection.json").exists():
+        counts = {"stations_used": len(traffic.stations), "stations_with_records": len(records.stations)}
+        write_json(folder / "selection.json", {**counts, "text": describe_selection(records, traffic, data)})
     if data.target_source is None:
         return City(traffic, records, stations)
     target = data.model_copy(update={"source": data.target_source, "target_source": None})
@@ -326,7 +327,8 @@ class Datasets:
     known: TrafficDataset  # every training period of the training stations, for the reference methods
     test: TrafficDataset  # test periods of the test stations
     history: TrafficDataset  # earlier periods that real days of the test stations are drawn from
-    train_periods: PeriodArray  # (N, P, L) training periods of every station, in physical units
+    train_periods: PeriodArray  # (N, P, L) training periods of every station of the first city, in physical units
+    history_periods: PeriodArray  # (M, P, L) the same of the evaluated city
     test_periods: PeriodArray  # (M, P', L) test periods of the evaluated city, in physical units
     split: StationSplit  # rows of the training and test stations in `city.traffic`
     test_rows: np.ndarray  # rows of the test stations in `city.evaluated.traffic`
@@ -345,7 +347,7 @@ def make_datasets(
     split = split_rows(data, city.traffic.stations, seed)
     tables = embeddings.station_table, embeddings.hour_table
     known = make_dataset(periods, scaler, *tables).sel_stations(split.train)
-    history, test_rows, test_scaler = known, split.test, scaler
+    history, past, test_rows, test_scaler = known, periods, split.test, scaler
     if city.target is not None:
         past, test_periods, test_scaler = cut_periods(city.target.traffic, data)
         tables = embeddings.target_station_table, embeddings.hour_table
@@ -364,5 +366,5 @@ def make_datasets(
         tables = embeddings.station_table, embeddings.hour_table
         train, validation = (make_dataset(part, scaler, *tables).sel_stations(split.train) for part in parts)
     return Datasets(
-        train, validation, known, test, history, periods, test_periods, split, test_rows, scaler, test_scaler
+        train, validation, known, test, history, periods, past, test_periods, split, test_rows, scaler, test_scaler
     )
