@@ -1,4 +1,4 @@
-"The learned baselines honour the contract of every method, and their training is as safe as the diffusion's."
+"VAE and TCN-GAN have the interface of every generator and the same checkpoints as the diffusion model."
 
 import pandas as pd
 import pytest
@@ -29,7 +29,7 @@ def samples(n=20, length=24, seed=1):
 
 
 def train(name, checkpoint=None, on_update=None, length=24, training_args=TRAINING_ARGS, first=0):
-    "A small training; `first` seeds the first weights."
+    "A small training; `first` seeds the initial weights."
     torch.manual_seed(first)
     method = METHODS[name](length)
     return method, method.fit(
@@ -62,7 +62,7 @@ def test_contract(name, length):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_weights_are_the_method(name, tmp_path):
+def test_the_weights_determine_the_samples(name, tmp_path):
     method, _ = train(name)
     save_file(method.network.state_dict(), tmp_path / "network.safetensors")
     torch.manual_seed(77)
@@ -74,7 +74,7 @@ def test_the_weights_are_the_method(name, tmp_path):
 
 @pytest.mark.parametrize("moment", [3, 4, 5, 9])
 @pytest.mark.parametrize("name", METHODS)
-def test_broken_off_and_resumed(name, moment, tmp_path):
+def test_interrupted_and_resumed(name, moment, tmp_path):
     def stop(update, loss):
         if update == moment:
             raise KeyboardInterrupt
@@ -83,7 +83,7 @@ def test_broken_off_and_resumed(name, moment, tmp_path):
         train(name, tmp_path / "checkpoint.pt", stop)
     again = train(
         name, tmp_path / "checkpoint.pt", first=0 if moment < 4 else 99
-    )  # once there is a checkpoint, first weights do not matter
+    )  # with a checkpoint the initial weights do not matter
     assert_same(again, train(name))
     kept = pd.read_json(tmp_path / "training_log.jsonl", lines=True, precise_float=True)
     pd.testing.assert_frame_equal(kept, again[1], check_dtype=False)
@@ -100,7 +100,7 @@ def test_a_checkpoint_of_another_method_or_seed_is_refused(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(name, tmp_path, monkeypatch):
+def test_the_error_of_a_nan_loss_names_update_rate_and_checkpoint(name, tmp_path, monkeypatch):
     module, real = f"stouter.baselines.{'vae' if name == 'VAE' else 'tcn_gan'}", make_generator
 
     def poisoned(*parts):
@@ -121,7 +121,7 @@ def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(name, tmp_path,
     assert len(stored["history"]) == 4 and all(v.isfinite().all() for v in stored["denoiser"].values())
 
 
-def test_the_adversary_travels_in_the_checkpoint(tmp_path):
+def test_the_critic_is_in_the_checkpoint_only(tmp_path):
     method, _ = train("TCN-GAN", tmp_path / "checkpoint.pt")
     stored = read_checkpoint(tmp_path / "checkpoint.pt")
     assert {"critic", "critic_optimizer"} <= set(stored)

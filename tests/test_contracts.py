@@ -1,4 +1,4 @@
-"One test per contract, run over the whole dictionary of its variants."
+"One test per interface, run over all variants in its dictionary."
 
 import pytest
 import torch
@@ -95,13 +95,19 @@ def test_loss(name):
     assert LOSSES[name](x, x) == 0 and LOSSES[name](x, -x) > 0
 
 
+def no_noise(x_t, t):
+    "A denoiser that predicts zero."
+    return torch.zeros_like(x_t)
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("n_steps", [1, 7, 50])
 def test_sampler(name, n_steps):
     schedule = linear_schedule(50)
-    draw = lambda seed: SAMPLERS[name](
-        lambda x, t: torch.zeros_like(x), (3, 1, 24), schedule, n_steps, make_generator(seed)
-    )
+
+    def draw(seed):
+        return SAMPLERS[name](no_noise, (3, 1, 24), schedule, n_steps, make_generator(seed))
+
     assert draw(0).shape == (3, 1, 24) and draw(0).isfinite().all()
     assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
 
@@ -133,7 +139,7 @@ def test_generator(name):
 
 @pytest.mark.parametrize("length", [24, 168])
 @pytest.mark.parametrize("name", BASELINES)
-def test_reference_of_few_days_with_holes_serves_strangers(name, length):
+def test_baseline_from_few_incomplete_days_samples_unseen_stations(name, length):
     hours = (
         (torch.arange(length) + 24 * torch.arange(1, 7)[:, None]) % 168
         if length == 24

@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT
 
 FLOORS = [
-    {"files", "style"},
+    {"files", "style", "optim"},
     {"config", "data"},
     {"config_file", "patterns", "graphs", "diffusion", "denoisers", "evaluation"},
     {"training"},

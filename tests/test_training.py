@@ -1,4 +1,4 @@
-"Training that is killed, starved of disk, fed nonsense or shared: what must stay true."
+"Training that is interrupted, runs out of disk space, diverges or is distributed."
 
 import multiprocessing
 import random
@@ -18,57 +18,58 @@ from stouter.training.trainer import launch
 
 
 @pytest.fixture(scope="module")
-def undisturbed():
-    "Weights and history of a training that nobody disturbs."
+def uninterrupted():
+    "Weights and history of a training without an interruption."
     denoiser, history = train_small()
     return denoiser.state_dict(), history
 
 
-def assert_same(weights, history, undisturbed):
-    assert all(torch.equal(weights[name], value) for name, value in undisturbed[0].items())
+def assert_same(weights, history, uninterrupted):
+    assert all(torch.equal(weights[name], value) for name, value in uninterrupted[0].items())
     pd.testing.assert_frame_equal(
-        history.drop(columns="seconds", errors="ignore"), undisturbed[1].drop(columns="seconds"), check_exact=True
+        history.drop(columns="seconds", errors="ignore"), uninterrupted[1].drop(columns="seconds"), check_exact=True
     )
 
 
-def test_the_history_says_everything(undisturbed):
-    history = undisturbed[1]
+def test_the_history_is_complete(uninterrupted):
+    history = uninterrupted[1]
     assert tuple(history.columns) == COLUMNS and history["update"].tolist() == list(range(1, 61))
     assert history["validation_error"].notna().sum() == 10 and history["loss"].notna().all()
 
 
-def test_twenty_kills_at_random_moments(tmp_path, undisturbed):
-    "A server process has imported everything; each training is a fork of it, killed at a random moment: some while it loads, most while it trains."
+def test_twenty_kills_at_random_moments(tmp_path, uninterrupted):
+    """Each training is a fork of a server process that has imported everything, and is killed at a random moment:
+    some while they load the checkpoint, most while they train."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["stouter.training.trainer", "stouter.denoisers.stunet", "torch._dynamo"]
     )  # the optimiser imports the last one
-    chance, kills, reached = random.Random(0), 0, []
+    rng, kills, reached = random.Random(0), 0, []
     while kills < 20:
-        before = birth(tmp_path / "training_log.jsonl")
+        before = inode(tmp_path / "training_log.jsonl")
         process = context.Process(target=train_and_keep, args=(tmp_path,))
         process.start()
-        while kills % 4 and process.is_alive() and birth(tmp_path / "training_log.jsonl") == before:
-            time.sleep(0.002)  # until this life has begun to train
-        process.join(chance.uniform(0.0, 0.6))
+        while kills % 4 and process.is_alive() and inode(tmp_path / "training_log.jsonl") == before:
+            time.sleep(0.002)  # until this process has begun to train
+        process.join(rng.uniform(0.0, 0.6))
         if process.is_alive():
             process.kill()
             process.join()
             kills += 1
         assert process.exitcode in (0, -9)
-        if (tmp_path / "done.pt").exists():  # through: compare, and start again
-            check_done(tmp_path, undisturbed)
+        if (tmp_path / "done.pt").exists():  # finished: compare, and start again
+            check_done(tmp_path, uninterrupted)
             reached.append(60)
         elif (tmp_path / "checkpoint.pt").exists():
             reached.append(len(read_checkpoint(tmp_path / "checkpoint.pt")["history"]))
     process = context.Process(target=train_and_keep, args=(tmp_path,))
     process.start()
     process.join(60)
-    check_done(tmp_path, undisturbed)
-    assert len(set(reached)) >= 3  # the kills met it in different places
+    check_done(tmp_path, uninterrupted)
+    assert len(set(reached)) >= 3  # the kills came at different updates
 
 
-def test_tensorboard_shows_every_update_once_after_kills(tmp_path, undisturbed):
+def test_tensorboard_shows_every_update_once_after_kills(tmp_path, uninterrupted):
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
     )
@@ -77,14 +78,14 @@ def test_tensorboard_shows_every_update_once_after_kills(tmp_path, undisturbed):
         ["stouter.training.trainer", "stouter.denoisers.stunet", "torch._dynamo", "torch.utils.tensorboard"]
     )
     for moment in (3, 18, 41, None):  # before the first checkpoint, between two, late
-        before = birth(tmp_path / "training_log.jsonl")
+        before = inode(tmp_path / "training_log.jsonl")
         process = context.Process(target=train_and_keep, args=(tmp_path, training_args))
         process.start()
         while (
             moment
             and process.is_alive()
             and (
-                birth(tmp_path / "training_log.jsonl") == before
+                inode(tmp_path / "training_log.jsonl") == before
                 or (tmp_path / "training_log.jsonl").read_bytes().count(b"\n") < moment
             )
         ):
@@ -94,32 +95,32 @@ def test_tensorboard_shows_every_update_once_after_kills(tmp_path, undisturbed):
         process.join(60)
         assert process.exitcode == (-9 if moment else 0)
     (file,) = (tmp_path / "tensorboard").iterdir()
-    scalars, history = reader.EventAccumulator(str(file)).Reload(), undisturbed[1]
+    scalars, history = reader.EventAccumulator(str(file)).Reload(), uninterrupted[1]
     for name, rows in {"loss": 60, "lr": 60, "grad_norm": 60, "validation_error": 10}.items():
         expected = history.dropna(subset=name)
         shown = scalars.Scalars(name)
         assert [point.step for point in shown] == expected["update"].tolist() and len(shown) == rows
         assert [point.value for point in shown] == pytest.approx(expected[name].tolist(), rel=1e-6)
-    assert_same(torch.load(tmp_path / "done.pt", weights_only=True)["weights"], history, undisturbed)
+    assert_same(torch.load(tmp_path / "done.pt", weights_only=True)["weights"], history, uninterrupted)
 
 
-def birth(path):
-    "Which file stands at a path: each life of a training puts a new one there."
+def inode(path):
+    "Number of the file at a path: each process of a training writes a new one."
     return path.stat().st_ino if path.exists() else None
 
 
-def check_done(folder, undisturbed):
-    "The finished training in `folder` is bit for bit the undisturbed one; the folder is emptied."
+def check_done(folder, uninterrupted):
+    "The finished training in `folder` equals the uninterrupted one bit by bit; the folder is emptied."
     done = torch.load(folder / "done.pt", weights_only=True)
     assert_same(
-        done["weights"], pd.DataFrame(done["history"], columns=COLUMNS[:-1]).astype({"update": int}), undisturbed
+        done["weights"], pd.DataFrame(done["history"], columns=COLUMNS[:-1]).astype({"update": int}), uninterrupted
     )
     for path in folder.iterdir():
         path.unlink()
 
 
 @pytest.mark.parametrize("moment", [1, 4, 5, 6, 7, 24, 59])
-def test_broken_off_next_to_checkpoints_and_validations(tmp_path, undisturbed, moment):
+def test_interrupted_next_to_checkpoints_and_validations(tmp_path, uninterrupted, moment):
     def stop(update, loss):
         if update == moment:
             raise KeyboardInterrupt
@@ -127,25 +128,26 @@ def test_broken_off_next_to_checkpoints_and_validations(tmp_path, undisturbed, m
     with pytest.raises(KeyboardInterrupt):
         train_small(tmp_path / "checkpoint.pt", stop)
     denoiser, history = train_small(tmp_path / "checkpoint.pt")
-    assert_same(denoiser.state_dict(), history, undisturbed)
+    assert_same(denoiser.state_dict(), history, uninterrupted)
     assert len((tmp_path / "training_log.jsonl").read_text().splitlines()) == 60
 
 
-def test_a_finished_training_is_not_done_again(tmp_path, undisturbed):
+def test_a_finished_training_is_not_repeated(tmp_path, uninterrupted):
     train_small(tmp_path / "checkpoint.pt")
     seen = []
     denoiser, history = train_small(tmp_path / "checkpoint.pt", lambda *row: seen.append(row))
     assert not seen
-    assert_same(denoiser.state_dict(), history, undisturbed)
+    assert_same(denoiser.state_dict(), history, uninterrupted)
 
 
-def test_a_full_disk_loses_no_checkpoint(tmp_path, undisturbed):
-    "The operating system cuts every file at 30 kB after update 10; the checkpoint of update 8 survives, and training goes on from it."
-    limits, kept = resource.getrlimit(resource.RLIMIT_FSIZE), []
+def test_a_full_disk_loses_no_checkpoint(tmp_path, uninterrupted):
+    """After update 10 the operating system limits every file to 30 kB; the checkpoint of update 8 stays,
+    and training resumes from it."""
+    limits, stored = resource.getrlimit(resource.RLIMIT_FSIZE), []
 
     def fill(update, loss):
         if update == 10:
-            kept.append((tmp_path / "checkpoint.pt").read_bytes())
+            stored.append((tmp_path / "checkpoint.pt").read_bytes())
             resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
 
     try:
@@ -153,14 +155,14 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path, undisturbed):
             train_small(tmp_path / "checkpoint.pt", fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (tmp_path / "checkpoint.pt").read_bytes() == kept[0] and len(kept[0]) > 30_000
+    assert (tmp_path / "checkpoint.pt").read_bytes() == stored[0] and len(stored[0]) > 30_000
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint.pt", "training_log.jsonl"]
     assert len(read_checkpoint(tmp_path / "checkpoint.pt")["history"]) == 8
     denoiser, history = train_small(tmp_path / "checkpoint.pt")
-    assert_same(denoiser.state_dict(), history, undisturbed)
+    assert_same(denoiser.state_dict(), history, uninterrupted)
 
 
-def test_a_loss_that_is_no_number_names_step_rate_and_checkpoint(tmp_path, monkeypatch):
+def test_the_error_of_a_nan_loss_names_update_rate_and_checkpoint(tmp_path, monkeypatch):
     real = sample_timesteps_and_noise
 
     def poisoned(shape, n_steps, seed, update):
@@ -195,13 +197,13 @@ def test_a_batch_holds_every_sample_equally_often_and_steps_in_pairs():
         assert len(t) == size and (t[: size - half] + t[half:] == 999).all() and eps.shape == (size, 1, 24)
 
 
-def test_two_processes_train_as_one(tmp_path, undisturbed):
+def test_two_processes_train_as_one(tmp_path, uninterrupted):
     pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
     loss, error, weights = launch(2, train_distributed, tmp_path)
-    history = undisturbed[1]
+    history = uninterrupted[1]
     assert loss == pytest.approx(history["loss"].tolist(), rel=1e-5)
     assert error == pytest.approx(history["validation_error"].dropna().tolist(), rel=1e-5)
-    assert all(abs(weights[name] - value.numpy()).max() < 1e-4 for name, value in undisturbed[0].items())
-    stored = read_checkpoint(tmp_path / "checkpoint.pt")  # and its checkpoint is an ordinary one
-    assert set(stored["denoiser"]) == set(undisturbed[0]) and len(stored["history"]) == 60
+    assert all(abs(weights[name] - value.numpy()).max() < 1e-4 for name, value in uninterrupted[0].items())
+    stored = read_checkpoint(tmp_path / "checkpoint.pt")  # the checkpoint does not depend on the number of processes
+    assert set(stored["denoiser"]) == set(uninterrupted[0]) and len(stored["history"]) == 60
     assert len((tmp_path / "training_log.jsonl").read_text().splitlines()) == 60

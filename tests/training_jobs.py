@@ -1,4 +1,4 @@
-"Small trainings that tests start in processes of their own."
+"Small trainings for tests that start processes."
 
 import torch
 
@@ -44,7 +44,7 @@ def train_small(checkpoint=None, on_update=None, fabric=None, training_args=TRAI
 
 
 def train_and_keep(folder, training_args=TRAINING_ARGS):
-    "Train with a checkpoint and write the result: what a killed process did not get to."
+    "Train with a checkpoint and write the result, which a killed process does not do."
     denoiser, history = train_small(folder / "checkpoint.pt", training_args=training_args)
     torch.save(
         {"weights": denoiser.state_dict(), "history": history.drop(columns="seconds").to_numpy().tolist()},

@@ -188,32 +188,30 @@ def evaluate(
         rows, read_traffic_table(generated), read_station_positions(real, rows, stations), seed
     )
     content = {"dataset": generated.stem, **label, "left_out": left_out, "methods": methods}
-    table = tidy_scores(methods, generated.stem, seed)
-    cards = run_score_cards(table, label["n_samples"])
     if out:
-        write_evaluation(out, content, table, cards)
-    typer.echo(
-        json.dumps(content, indent=1)
-        if as_json
-        else "\n\n".join([*map(format_card, cards.values()), "\n".join(left_out)])
-    )
+        write_evaluation(out, content)
+    if as_json:
+        typer.echo(json.dumps(content, indent=1))
+        return
+    cards = run_score_cards(tidy_scores(methods, generated.stem, seed), label["n_samples"])
+    typer.echo("\n\n".join([*map(format_card, cards.values()), "\n".join(left_out)]))
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #bdc130b4
 def write_evaluation(
     out: Path,  # .json
     content: dict,  # label, `left_out`, `methods`
-    table: "pd.DataFrame",  # the same scores as rows
-    cards: dict[str, "ScoreCard"],  # of `run_score_cards`
 ) -> None:
     "Write an evaluation as JSON, as rows and as pictures."
     import matplotlib.pyplot as plt
 
-    from stouter.plots import plot_score_card, save_figure
+    from stouter.evaluation.score_card import tidy_scores
+    from stouter.plots import plot_score_card, run_score_cards, save_figure
 
+    table = tidy_scores(content["methods"], content["dataset"], content["seed"])
     write_json(out, content)
     with atomic_write(out.with_suffix(".parquet")) as part:
         table.to_parquet(part)
-    for name, card in cards.items():
+    for name, card in run_score_cards(table, content["n_samples"]).items():
         figure = plot_score_card(card).figure
         save_figure(figure, out.with_name(f"{out.stem}_{name}.png"))
         plt.close(figure)
@@ -258,8 +256,8 @@ def sweep(
     study: Annotated[
         str,
         typer.Argument(
-            help="A study: 62_overall, 631_graph_ablation, 632_graph_variants, 633_fusion_variants, 64_diffusion_steps, "
-            "65_visualization, 66_case_study, or a YAML file."
+            help="A study: 62_overall, 631_graph_ablation, 632_graph_variants, 633_fusion_variants, "
+            "64_diffusion_steps, 65_visualization, 66_case_study, or a YAML file."
         ),
     ],
     datasets: Annotated[str | None, typer.Option(help="Instead of the study's own, e.g. nanjing,milan_28.")] = None,

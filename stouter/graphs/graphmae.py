@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_EDGES', 'Subgraph', 'SubgraphLoader', 'in_edges', 'sce_loss', 'Mask', 'sample_mask', 'MaskedGraph', 'apply_mask',
-           'GraphMAE', 'History', 'run_epoch', 'build_autoencoder', 'pretrain', 'EarlyStopping', 'encode_all',
-           'embed_nodes']
+           'GraphMAE', 'History', 'run_epoch', 'build_autoencoder', 'pretrain', 'encode_all', 'embed_nodes']
 
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #c81738ad
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from .spatial import Standardizer
+from ..optim import EarlyStopping
 
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #9bf430fa
 class Subgraph(NamedTuple):
@@ -262,7 +262,7 @@ def pretrain(
     loader = SubgraphLoader(graph, max_edges, n_layers + 2)  # layers of the encoder, of the decoder, and one
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     validation_mask = sample_mask(graph.num_nodes, mask_rate, replace_rate, generator)
-    history, early_stopping = History([], []), EarlyStopping(patience)
+    history, early_stopping = History([], []), EarlyStopping(None if patience is None else patience + 1)
     for epoch in range(n_epochs):
         mask = sample_mask(graph.num_nodes, mask_rate, replace_rate, generator)
         train_loss = run_epoch(
@@ -273,29 +273,13 @@ def pretrain(
         history.validation.append(validation_loss)
         if on_epoch:
             on_epoch(epoch, train_loss, validation_loss)
-        if early_stopping.should_stop(model, validation_loss):
+        early_stopping.update(epoch, validation_loss, model)
+        if early_stopping.should_stop(epoch):
             break
-    early_stopping.restore(model)
+    if patience is not None:
+        early_stopping.restore(model)
     model.mean, model.std = Standardizer.fit(encode_all(model, graph, max_edges))
     return model, history
-
-# %% ../../nbs/02_graphs/04_graphmae.ipynb #53f9f8c8
-class EarlyStopping:
-    "Early stopping: keeps the weights of the best epoch, if there is patience at all."
-
-    def __init__(self, patience: int | None):
-        self.patience, self.loss, self.state, self.waited = patience, float("inf"), None, 0
-
-    def should_stop(self, model: nn.Module, loss: float) -> bool:
-        self.waited = 0 if loss < self.loss else self.waited + 1
-        if self.patience is not None and loss < self.loss:
-            self.state = {name: value.clone() for name, value in model.state_dict().items()}
-        self.loss = min(self.loss, loss)
-        return self.patience is not None and self.waited > self.patience
-
-    def restore(self, model: nn.Module) -> None:
-        if self.state is not None:
-            model.load_state_dict(self.state)
 
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #c8adcfc7
 @torch.no_grad()
