@@ -1,4 +1,4 @@
-"Section 5.3 by independent computations: Eqs. 13-17, the size of the network, and what its inputs may and may not do."
+"Section 5.3 by independent computations: Eqs. 13-17, numbers of parameters, and the dependence on each input."
 
 from types import SimpleNamespace
 
@@ -33,8 +33,8 @@ NETS = {"STUnet": STUnet, "DiffWave": DiffWave}
 LAYERS = {"STUnet": ("base_channels", "conv_out"), "DiffWave": ("residual_channels", "output_projection")}
 
 
-def awake(kind="STUnet", **sizes):
-    "A network whose last layer does not start at zero: one that puts out zeros passes too many tests."
+def random_net(kind="STUnet", **sizes):
+    "A network with a random last layer, since zero output would pass most tests."
     torch.manual_seed(0)
     channels, last_layer = LAYERS[kind]
     net = NETS[kind](6, 5, **{channels: 8, **sizes}).eval()
@@ -119,14 +119,14 @@ def test_eq_16_and_17_as_printed(name, hours):
 
 @pytest.mark.parametrize("width, millions", [(32, 1), (64, 4)])
 @pytest.mark.parametrize("name", FUSIONS)
-def test_size_of_the_network(name, width, millions):
+def test_number_of_parameters(name, width, millions):
     with torch.device("meta"):
         n = sum(p.numel() for p in STUnet(32, 32, width, (1, 2, 4), FUSIONS[name]).parameters()) / 1e6
     assert 0.8 * millions < n < (1.35 if name == "concat" else 1.65) * millions
 
 
 @pytest.mark.parametrize("name", FUSIONS)
-def test_diffwave_is_of_stunets_size(name):
+def test_diffwave_has_as_many_parameters_as_stunet(name):
     with torch.device("meta"):
         ours, theirs = (
             sum(p.numel() for p in kind(32, 32, fusion=FUSIONS[name]).parameters()) for kind in (DiffWave, STUnet)
@@ -135,8 +135,8 @@ def test_diffwave_is_of_stunets_size(name):
 
 
 @pytest.mark.parametrize("period, length", [("day", 24), ("week", 168)])
-def test_every_hour_of_diffwave_hears_every_hour(period, length):
-    net, given = awake("DiffWave", dilation_cycle_length=DILATION_CYCLES[period]).double(), condition_of(1, length)
+def test_every_hour_of_diffwave_depends_on_every_hour(period, length):
+    net, given = random_net("DiffWave", dilation_cycle_length=DILATION_CYCLES[period]).double(), condition_of(1, length)
     condition = SimpleNamespace(station_emb=given.station_emb.double(), hour_emb=given.hour_emb.double())
     x = torch.randn(1, 1, length, dtype=torch.float64)
     reach = torch.autograd.functional.jacobian(
@@ -152,7 +152,7 @@ def test_every_hour_of_diffwave_hears_every_hour(period, length):
 )
 def test_embedded_condition_gives_the_same_bits(kind, name, pool_hours, length):
     net, condition, x = (
-        awake(kind, fusion=FUSIONS[name], pool_hours=pool_hours),
+        random_net(kind, fusion=FUSIONS[name], pool_hours=pool_hours),
         condition_of(3, length),
         torch.randn(3, 1, length),
     )
@@ -167,7 +167,7 @@ def test_embedded_condition_gives_the_same_bits(kind, name, pool_hours, length):
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_samples_on_an_embedded_condition_are_the_samples_without(kind, sampler):
-    net, condition, schedule = awake(kind), condition_of(3), linear_schedule(50)
+    net, condition, schedule = random_net(kind), condition_of(3), linear_schedule(50)
     cond = net.embed_condition(condition)
     samples = [
         SAMPLERS[sampler](predict, (3, 1, 24), schedule, 5, torch.Generator().manual_seed(0))
@@ -184,7 +184,7 @@ def test_samples_on_an_embedded_condition_are_the_samples_without(kind, sampler)
 @pytest.mark.parametrize("length", [23, 24, 168])
 def test_samples_of_a_batch_do_not_see_each_other(kind, length):
     net, condition, x, t = (
-        awake(kind),
+        random_net(kind),
         condition_of(5, length),
         torch.randn(5, 1, length),
         torch.tensor([0, 10, 300, 700, 999]),
@@ -200,7 +200,7 @@ def test_samples_of_a_batch_do_not_see_each_other(kind, length):
 
 @pytest.mark.parametrize("kind", NETS)
 def test_condition_of_another_length_or_number_is_refused(kind):
-    net = awake(kind)
+    net = random_net(kind)
     cond = net.embed_condition(condition_of(4))
     for x in (torch.randn(4, 1, 23), torch.randn(6, 1, 24), torch.randn(3, 1, 24)):
         with pytest.raises(ValueError, match="4 conditions of 24 hours do not fit"):
@@ -210,7 +210,7 @@ def test_condition_of_another_length_or_number_is_refused(kind):
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("name", FUSIONS)
 def test_swapping_two_stations_swaps_their_outputs(kind, name):
-    net, given = awake(kind, fusion=FUSIONS[name]), condition_of(2)
+    net, given = random_net(kind, fusion=FUSIONS[name]), condition_of(2)
     x, t = torch.randn(1, 1, 24).expand(2, 1, 24), torch.tensor([500, 500])
     pair = SimpleNamespace(station_emb=given.station_emb, hour_emb=given.hour_emb[:1].expand(2, 24, 5))
     out, swapped = (
@@ -224,36 +224,37 @@ def test_swapping_two_stations_swaps_their_outputs(kind, name):
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("name", FUSIONS)
 @pytest.mark.parametrize("zeroed, other", [("station_emb", "hour_emb"), ("hour_emb", "station_emb")])
-def test_zeroed_embedding_makes_deaf_to_that_alone(kind, name, zeroed, other):
+def test_zeroed_embedding_removes_that_dependence_alone(kind, name, zeroed, other):
     net, a, b, x, t = (
-        awake(kind, fusion=FUSIONS[name]),
+        random_net(kind, fusion=FUSIONS[name]),
         condition_of(4),
         condition_of(4, seed=2),
         torch.randn(4, 1, 24),
         torch.full((4,), 500),
     )
-    ablate = lambda own, kept: SimpleNamespace(
-        **{zeroed: torch.zeros_like(getattr(own, zeroed)), other: getattr(kept, other)}
-    )
+
+    def ablate(own, kept):
+        return SimpleNamespace(**{zeroed: torch.zeros_like(getattr(own, zeroed)), other: getattr(kept, other)})
+
     out = net(x, t, ablate(a, a))
-    assert torch.equal(out, net(x, t, ablate(b, a)))  # whose it was does not matter
-    assert (net(x, t, ablate(a, b)) - out).abs().mean() > 1e-3  # the other embedding is still heard
+    assert torch.equal(out, net(x, t, ablate(b, a)))  # the zeroed embedding has no effect
+    assert (net(x, t, ablate(a, b)) - out).abs().mean() > 1e-3  # the other embedding has
     assert (net(x, t.flip(0) - 400, ablate(a, a)) - out).abs().mean() > 1e-3
-    assert (net(x, t, a) - out).abs().mean() > 1e-3  # and it did matter before
+    assert (net(x, t, a) - out).abs().mean() > 1e-3  # before, the zeroed one had an effect, too
 
 
 @pytest.mark.parametrize("kind", NETS)
 def test_every_parameter_learns_with_every_fusion(kind):
     for name in FUSIONS:
-        net, x = awake(kind, fusion=FUSIONS[name]), torch.randn(4, 1, 24)
+        net, x = random_net(kind, fusion=FUSIONS[name]), torch.randn(4, 1, 24)
         (net(x, torch.tensor([0, 10, 500, 999]), condition_of(4)) - x).square().mean().backward()
         assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0], name
 
 
 @pytest.mark.parametrize("kind", NETS)
 @pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
-def test_guidance_weighs_shown_and_hidden(kind, weight):
-    net, condition, x, t = awake(kind), condition_of(4), torch.randn(8, 1, 24), torch.full((8,), 300)
+def test_guidance_weighs_conditional_and_unconditional(kind, weight):
+    net, condition, x, t = random_net(kind), condition_of(4), torch.randn(8, 1, 24), torch.full((8,), 300)
     twice = SimpleNamespace(station_emb=condition.station_emb.repeat(2, 1), hour_emb=condition.hour_emb.repeat(2, 1, 1))
     conditional, unconditional = net(x, t, twice), net(x, t, drop_condition(twice, torch.zeros(8, dtype=torch.bool)))
     assert (conditional - unconditional).abs().mean() > 1e-3

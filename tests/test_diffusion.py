@@ -13,7 +13,7 @@ from stouter.diffusion.reverse import SAMPLERS, ddim_step, ddpm_step, q_posterio
 from stouter.training.batches import make_generator
 
 
-def exact_chain(n_steps):
+def exact_schedule(n_steps):
     "The paper's constants by plain Python arithmetic: beta, alpha_bar."
     beta = [1e-4 + (0.02 - 1e-4) * i / max(n_steps - 1, 1) for i in range(n_steps)]
     alpha_bar, product = [], 1.0
@@ -29,14 +29,14 @@ def normal_density(x, mean, variance):
 
 @pytest.mark.parametrize("n_steps", [1, 10, 1000])
 def test_constants(n_steps):
-    beta, alpha_bar = exact_chain(n_steps)
+    beta, alpha_bar = exact_schedule(n_steps)
     schedule = SCHEDULES["linear"](n_steps)
     assert_close(schedule.beta.tolist(), beta, rtol=1e-6, atol=0)
     assert_close(schedule.alpha_bar.tolist(), alpha_bar, rtol=1e-6, atol=0)
 
 
-def test_eq_4_to_7_steps_and_jump_have_the_same_moments():
-    beta, alpha_bar = exact_chain(1000)
+def test_eq_4_to_7_many_steps_and_one_step_have_the_same_moments():
+    beta, alpha_bar = exact_schedule(1000)
     mean, variance = 1.7, 0.0
     x0 = torch.full((1, 1, 1), 1.7, dtype=torch.float64)
     for t in range(1000):  # Eq. 4: one transition (Eq. 5) after the other
@@ -52,7 +52,7 @@ def test_eq_4_to_7_steps_and_jump_have_the_same_moments():
 
 @pytest.mark.parametrize("t", [1, 10, 300, 999])
 def test_eq_9_to_11_posterior_is_bayes_rule_on_a_grid(t):
-    beta, alpha_bar = exact_chain(1000)
+    beta, alpha_bar = exact_schedule(1000)
     x0, eps = 0.4, -0.8
     x_t = math.sqrt(alpha_bar[t]) * x0 + math.sqrt(1 - alpha_bar[t]) * eps
     mean, variance = q_posterior(
@@ -72,7 +72,7 @@ def test_eq_9_to_11_posterior_is_bayes_rule_on_a_grid(t):
 
 
 def test_eq_8_and_12_one_step_back():
-    beta, alpha_bar = exact_chain(1000)
+    beta, alpha_bar = exact_schedule(1000)
     x, eps, noise, t = 0.3, -0.5, 1.2, 400
     mean = (x - beta[t] / math.sqrt(1 - alpha_bar[t]) * eps) / math.sqrt(1 - beta[t])
     sd = math.sqrt((1 - alpha_bar[t - 1]) / (1 - alpha_bar[t]) * beta[t])
@@ -93,7 +93,7 @@ def test_the_true_noise_undoes_the_last_step(schedule, n_steps):
 
 
 def test_eq_18_as_printed_with_the_product():
-    _, alpha_bar = exact_chain(1000)
+    _, alpha_bar = exact_schedule(1000)
     x0, eps, t = torch.tensor([[[0.7]]]), torch.tensor([[[-1.1]]]), 250
     a = alpha_bar[t]
     expected = (1 - math.sqrt(a)) * 0.7 - math.sqrt(1 - a) * -1.1
@@ -104,7 +104,7 @@ def test_eq_18_as_printed_with_the_product():
 
 def test_the_velocity_is_the_derivative_along_the_circle():
     "v = d x / d angle, where x = cos(angle) x0 + sin(angle) eps and cos(angle)^2 = alpha_bar."
-    _, alpha_bar = exact_chain(1000)
+    _, alpha_bar = exact_schedule(1000)
     angle, h = math.acos(math.sqrt(alpha_bar[250])), 1e-5
     x = [math.cos(angle + d) * 0.7 + math.sin(angle + d) * -1.1 for d in (-h, h)]
     v = OBJECTIVES["v_prediction"](linear_schedule()).target(
@@ -130,12 +130,12 @@ def oracle(schedule, m, s):
 
 
 def moments_of(sampler, schedule, n_steps, m, s):
-    "Mean and deviation of 60,000 generated numbers: standard errors 0.004 s and 0.003 s."
+    "Mean and standard deviation of 60,000 generated numbers: standard errors 0.004 s and 0.003 s."
     x = SAMPLERS[sampler](oracle(schedule, m, s), (2500, 1, 24), schedule, n_steps, make_generator(7))
     return x.mean().item(), x.std().item()
 
 
-# the largest relative error of the deviation for a number of steps; the spread of 60,000 draws included
+# the largest relative error of the standard deviation for a number of steps, including that of 60,000 draws
 WIDTH = {
     "ddpm": {10: 0.35, 25: 0.2, 100: 0.06, 1000: 0.02},
     "ddim": {10: 0.2, 25: 0.09, 100: 0.03, 1000: 0.02},
@@ -145,7 +145,7 @@ WIDTH = {
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("n_steps", [10, 25, 100, 1000])
-def test_every_sampler_returns_the_gaussian_it_is_told(sampler, n_steps):
+def test_every_sampler_returns_the_gaussian_of_its_oracle(sampler, n_steps):
     m, s = 0.3, 0.3
     mean, deviation = moments_of(sampler, linear_schedule(), n_steps, m, s)
     assert mean == pytest.approx(m, abs=0.006) and deviation == pytest.approx(s, rel=WIDTH[sampler][n_steps])
@@ -154,16 +154,16 @@ def test_every_sampler_returns_the_gaussian_it_is_told(sampler, n_steps):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("schedule", ["rescaled_linear", "cosine"])
 @pytest.mark.parametrize("n_steps", [1, 10, 1000])
-def test_short_chains_that_end_in_noise_find_the_mean(sampler, schedule, n_steps):
+def test_short_schedules_that_end_in_noise_give_the_mean(sampler, schedule, n_steps):
     mean, deviation = moments_of(sampler, SCHEDULES[schedule](n_steps), n_steps, 0.3, 0.3)
     assert mean == pytest.approx(0.3, abs=0.03)  # one step keeps 3 % of the signal, and misses that much
     if n_steps == 1:
-        assert deviation < 0.01  # one guess from noise alone has no spread
+        assert deviation < 0.01  # one prediction from noise alone is a constant
     if n_steps == 1000:
         assert deviation == pytest.approx(0.3, rel=0.03)
 
 
-@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])  # one draw of noise decides: DDPM draws anew at each step
+@pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])  # DDPM draws fresh noise at each step
 def test_a_sample_does_not_see_its_batch(sampler):
     schedule = linear_schedule(50)
     whole, alone = (
@@ -238,7 +238,22 @@ def test_the_solver_of_diffusers(n_steps, spacing_power, final_noise_variance, t
     )
 
 
-def test_a_chain_refuses_impossible_betas():
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_from_alpha_bar_gives_the_schedule_back(schedule):
+    ours = SCHEDULES[schedule](100)
+    again = NoiseSchedule.from_alpha_bar(ours.alpha_bar.double())
+    assert_close(again.alpha_bar, ours.alpha_bar, rtol=1e-5, atol=1e-8)
+    assert_close(ours.alpha_bar_prev[1:] * ours.alpha[1:], ours.alpha_bar[1:], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("n_steps", [0, -3])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_schedule_has_at_least_one_step(schedule, n_steps):
+    with pytest.raises(ValueError):
+        SCHEDULES[schedule](n_steps)
+
+
+def test_a_schedule_rejects_invalid_betas():
     for beta in ([], [0.0, 0.1], [0.5, 1.0], [float("nan")]):
         with pytest.raises(ValueError):
             NoiseSchedule(torch.tensor(beta, dtype=torch.float64))
