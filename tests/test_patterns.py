@@ -101,7 +101,7 @@ def test_many_stations_are_sampled_evenly():
         (lambda v: autocorrelation(v, 28 * 24), "lag from 1 to 671"),
         (lambda v: weekly_profile(v, HOURS[:-1]), "for 671 hours"),
         (lambda v: hour_of_week_cv(v[:, :300], HOURS[:300]), "two weeks"),
-        (lambda v: correlation_by_distance(v, pd.DataFrame({"lon": [9.0], "lat": [45.0]})), "places of 1"),
+        (lambda v: correlation_by_distance(v, pd.DataFrame({"lon": [9.0], "lat": [45.0]})), "positions of 1"),
         (lambda v: tail_index(np.array([1.0, 0.0, 2.0])), "three positive levels"),
     ],
 )
