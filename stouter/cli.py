@@ -116,7 +116,7 @@ def is_interrupt(
 
 
 def main() -> None:
-    "Entry point of the command `stouter`. Exit status: 0, 2 for a user's error, 130 after Ctrl-C; the last two with one line."
+    "Entry point of the command `stouter`. Exit status: 0, 2 for a user error, 130 after Ctrl-C."
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
         check_renamed(sys.argv[1:])

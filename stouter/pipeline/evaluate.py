@@ -8,6 +8,7 @@ __all__ = ['BASELINES', 'MEMORIZATION_METRICS', 'generate_samples', 'read_sample
            'evaluate', 'match_tables', 'explain_missing', 'evaluate_window']
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #d9af3c37
+import html
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -298,6 +299,16 @@ class Evaluation(NamedTuple):
     methods: dict[str, dict[str, float]]  # row -> metric -> value; `generated` first
     left_out: list[str]  # sentences: what could not be evaluated, and why
     label: dict[str, str | int]  # what the numbers must be read with
+
+    def to_frame(self) -> pd.DataFrame:
+        "Metrics x methods."
+        return pd.DataFrame(self.methods)
+
+    def _repr_html_(self) -> str:
+        label = ", ".join(f"{name} {value}" for name, value in self.label.items())
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.left_out)
+        table = self.to_frame().to_html(float_format="{:.4g}".format, na_rep="", border=0)
+        return f"<div><p>{html.escape(label)}</p>{table}<ul>{notes}</ul></div>"
 
 
 class EvaluationWindow(NamedTuple):
