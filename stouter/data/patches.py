@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .stations import METRES_PER_DEGREE
 from .traffic import Traffic
 from ..files import InputError
 
@@ -45,9 +46,8 @@ def read_patches(
     patch_spacing_m = 20_000 + max(rows, columns) * spacing_m  # metres from patch to patch
     stations = pd.DataFrame(
         {
-            "lon": (patch % patches_per_row * patch_spacing_m + column * spacing_m)
-            / 111_195,  # metres of one degree at (0, 0)
-            "lat": (patch // patches_per_row * patch_spacing_m + row * spacing_m) / 111_195,
+            "lon": (patch % patches_per_row * patch_spacing_m + column * spacing_m) / METRES_PER_DEGREE,
+            "lat": (patch // patches_per_row * patch_spacing_m + row * spacing_m) / METRES_PER_DEGREE,
             **{f"kind_{kind:02}": poi[:, kind].ravel() for kind in range(poi.shape[1])},
         }
     ).rename_axis("station")
