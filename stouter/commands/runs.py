@@ -179,7 +179,7 @@ def evaluate(
     if out:
         check_suffix("--out", out, ".json")
     from stouter.evaluation.score_card import tidy_scores
-    from stouter.pipeline.evaluate import evaluate as evaluate_tables
+    from stouter.pipeline.evaluate_tables import evaluate as evaluate_tables
     from stouter.pipeline.traffic_tables import read_station_positions, read_traffic_table
     from stouter.plots import format_card, run_score_cards
 

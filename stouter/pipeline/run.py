@@ -25,13 +25,12 @@ from stouter.pipeline.dataset import (
     Embeddings,
     load_city,
     make_datasets,
-    no_progress,
     pretrain_graphs,
 )
 from .evaluate import evaluate_run, generate_samples, read_samples
 from .generate import TrafficModel
 from .methods import DISPLAY_NAMES, Method, distill_method, train_method
-from .provenance import hash_files, provenance
+from .provenance import hash_files, no_progress, provenance
 from .run_folder import lock_run, read_manifest
 from .sources import input_files
 
@@ -59,7 +58,10 @@ def start_run(
     folder: Path,  # of the run; made if it is not there
     progress: Callable = no_progress,  # makes progress bars, as `tqdm`
 ) -> TextIO:  # the lock; keep it as long as the run works
-    "Lock the folder and record provenance. Raises `InputError` if the folder holds another run, is in use or cannot be written."
+    """Lock the folder and record provenance.
+
+    Raises `InputError` if the folder holds another run, is in use or cannot be written.
+    """
     lock = lock_run(folder, config, seed)
     torch.set_num_threads(config.n_threads)
     if not (folder / "metrics.json").exists():
@@ -94,7 +96,10 @@ def run(
 def read_run(
     folder: Path,  # of a run
 ) -> tuple[ExperimentConfig, int]:  # configuration and seed
-    "What a run was started with. Raises `FileNotFoundError` for a folder without one, `InputError` for another version's."
+    """What a run was started with.
+
+    Raises `FileNotFoundError` for a folder without one, `InputError` for another version's.
+    """
     manifest = read_manifest(folder)
     try:
         return ExperimentConfig(**manifest["config"]), manifest["seed"]
@@ -111,7 +116,8 @@ def check_finished(
     "Raises `InputError` if one of the files is not there."
     if missing := [name for name in names if not (folder / name).exists()]:
         raise InputError(
-            f"{folder}: this run is not finished (no {', '.join(missing)}); finish it with: stouter run CONFIG --out {folder}"
+            f"{folder}: this run is not finished (no {', '.join(missing)}); "
+            f"finish it with: stouter run CONFIG --out {folder}"
         )
 
 
@@ -156,7 +162,11 @@ def load_run(
     folder: Path,  # of a finished run
     progress: Callable = no_progress,  # makes progress bars, as `tqdm`
 ) -> RunResults:  # nothing is computed
-    "Read a finished run. Raises `FileNotFoundError` for a folder without one, `InputError` for an unfinished one or another version's."
+    """Read a finished run.
+
+    Raises `FileNotFoundError` for a folder without one, `InputError` for an unfinished one or another
+    version's.
+    """
     folder = Path(folder)
     config, seed = read_run(folder)
     cities = [""] if config.data.target_source is None else ["", "target_city/"]

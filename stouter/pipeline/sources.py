@@ -30,7 +30,11 @@ from .run_folder import lock_folder
 def find_records(
     source: CDRSource,  # where the records lie
 ) -> list[Path]:  # their files
-    "Files of records. Raises `InputError` where there are none, `FileNotFoundError` with the way to get them where that is known."
+    """Files of records.
+
+    Raises `InputError` where there are none, `FileNotFoundError` with the way to get them where that is
+    known.
+    """
     try:
         return find_cdr_files(source.records)
     except InputError:
@@ -98,7 +102,10 @@ def open_simulated(
     folder: Path,  # of the run; the raw files go to `city`, unless the source has a folder to share
     progress: Callable,  # makes a progress bar, as `tqdm`
 ) -> tuple[Traffic, pd.DataFrame]:  # traffic; places with lon, lat and counts
-    "Write a simulated city as raw files, then read them as if they were real. Raises `InputError` for a shared folder with another city."
+    """Write a simulated city as raw files, then read them as if they were real.
+
+    Raises `InputError` for a shared folder with another city.
+    """
     city_folder = source.cache_dir or folder / "city"
     city_file, requested = city_folder / "city.json", source.model_dump(mode="json", exclude={"kind", "cache_dir"})
     with lock_folder(city_folder, timeout=math.inf):
