@@ -274,9 +274,10 @@ def traffic_from_frame(
     timezone: str,  # IANA name of the city's time zone
     unit: str,  # of the values
     name: str = "",  # of the city
+    where: str = "traffic table",  # file or table, for messages
 ) -> Traffic:
-    "Read a long table. Raises `InputError`, see `pivot_frame`."
-    values, hours, services = pivot_frame(frame, stations)
+    "Label a long table. Raises `InputError`, see `pivot_frame`."
+    values, hours, services = pivot_frame(frame, stations, where)
     return traffic_from_array(values, stations, hours, services, timezone, unit, name)
 
 
