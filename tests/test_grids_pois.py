@@ -116,7 +116,7 @@ STATIONS = {
     "not a number": ("id,lon,lat\n1,9,nan\n", "line 2: .*got 9, nan"),
     "infinite": ("id,lon,lat\n1,9,inf\n", "line 2: .*got 9, inf"),
     "decimal comma": ('id,lon,lat\n1,"9,1","45,2"\n', "line 2: .*got 9,1, 45,2"),
-    "semicolons": ("id;lon;lat\n1;9;45\n", "line 1: expected columns lon and lat"),
+    "tabs": ("id\tlon\tlat\n1\t9\t45\n", "line 1: expected columns lon and lat"),
     "no unit": ("id,lon,lat,radius\n1,9,45,500\n", "rename it to radius_km or radius_m"),
     "radius of nothing": ("id,lon,lat,radius_m\n1,9,45,0\n", "line 2: expected radius_m above 0, got 0"),
     "radius missing": ("id,lon,lat,radius_km\n1,9,45,1\n2,9,45,\n", "line 3: expected radius_km above 0, got nan"),

@@ -131,7 +131,7 @@ def localize_times(
     if row is not None:
         raise InputError(
             f"{locate(row)}: {index[row]:%Y-%m-%d %H:%M} occurs twice in {timezone}, where summer time ends; "
-            "expected both rows of each station, in order of time; add or sort the rows, or write times with an offset: "
+            "expected both rows of each station, in order of time; add or sort rows, or write times with an offset: "
             f"{index[row]:%Y-%m-%dT%H:%M}+02:00 is summer time in central Europe, +01:00 is not"
         )
     return index.tz_localize(timezone, ambiguous=summer)
