@@ -18,7 +18,8 @@ from stouter.config_file import load_config
 from stouter.data.splits import distance_to_nearest_km
 from stouter.html_report.page import write_page
 from stouter.pipeline.generate import station_rows
-from stouter.pipeline.run import open_run, run
+from stouter.pipeline.run import load_run, run
+from stouter.run_card import format_run_card
 
 
 def test_run_makes_everything_it_promises(tiny_run):
@@ -45,8 +46,10 @@ def test_run_makes_everything_it_promises(tiny_run):
     ):
         assert (out / name).stat().st_size > 0, name
     assert str(out / "run.ipynb") in done.stdout
-    for method in ("STOUTER", "historical average", "bootstrap"):
-        assert method in done.stdout
+    card = done.stdout[done.stdout.rindex("tiny, seed 0 (simulated city, not measured traffic)") :]
+    assert card.strip() == format_run_card(out).strip()  # the card is the end of what is printed
+    for method in ("STOUTER", "historical average", "bootstrap", "real (other day)"):
+        assert method in card
     notebook = nbformat.read(out / "run.ipynb", as_version=4)
     assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
     for stage in ("ingest", "pretrain", "train", "sample"):
@@ -72,9 +75,9 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     assert f"{len(frame):,} rows" in done.stdout and len(frame) == 12 * 3 * 72
     assert str(frame.time.dt.tz) == "Europe/Rome" and set(frame.service) == {"internet"} and frame.value.min() >= 0
     assert frame.time.min() == pd.Timestamp("2013-11-08", tz="Europe/Rome")
-    judged = stouter("evaluate", "--real", out / "traffic.nc", "--generated", table, "--out", tmp_path / "metrics.json")
+    evaluated = stouter("evaluate", "--real", out / "traffic.nc", "--generated", table, "--out", tmp_path / "metrics.json")
     row = json.loads((tmp_path / "metrics.json").read_text())["methods"]["generated"]
-    assert "generated" in judged.stdout and row["mae"] > 0 and 0.5 < row["c2st_auc"] <= 1 and row["moran_mae"] > 0
+    assert "generated" in evaluated.stdout and row["mae"] > 0 and 0.5 < row["c2st_auc"] <= 1 and row["moran_mae"] > 0
     assert set(pd.read_parquet(tmp_path / "metrics.parquet").metric) == set(row)
     cube = frame.set_index(["sample", "station", "time"]).value.unstack("time")
     stations = cube.index.unique("station")
@@ -90,7 +93,7 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     assert json.loads(done.stdout)["methods"]["generated"] == row
 
 
-def test_learnt_in_one_city_and_judged_in_another(tmp_path):
+def test_trained_in_one_city_and_evaluated_in_another(tmp_path):
     fields = {
         "data.protocol": "new_city",
         "data.block_size_km": "0.4",
@@ -111,8 +114,9 @@ def test_learnt_in_one_city_and_judged_in_another(tmp_path):
     (out / "metrics.json").unlink()  # broken off before its last stage: the same call goes on, to the same numbers
     run(config, 0, out)
     assert json.loads((out / "metrics.json").read_text()) == found
-    assert len(station_rows(open_run(out).traffic, None)) == 12  # `stouter generate` speaks of the city it learnt in
-    write_page([out], tmp_path / "page.html")  # and the page shows the one that is judged
+    model = load_run(out).model
+    assert len(station_rows(model.traffic, None)) == 12  # `stouter generate` serves the city of the training
+    write_page([out], tmp_path / "page.html")  # and the page shows the one that is evaluated
     page = (tmp_path / "page.html").read_text()
     assert "another city, of 12 stations" in page and "9 used, of 9 with traffic" in page
 
@@ -285,10 +289,10 @@ def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
             time.sleep(0.02)
         if process.poll() is None:
             os.killpg(process.pid, 9)
+            os.kill(int((out / ".lock").read_text()), 9)  # the kernel of the run's notebook, which is no child group
             if not (stage / "weights.safetensors").exists():
                 kills.append(stage)
         process.wait()
-        subprocess.run(["pkill", "-9", "-f", str(out)], check=False)
     assert set(kills) == {out, student}, "the stages ended before they could be killed"
     stouter("run", "tiny", "--out", out, *options)
     assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
@@ -320,18 +324,25 @@ def test_one_process_in_a_folder_and_control_c_ends_it_with_one_line(tmp_path):
     assert third.returncode == 2 and "holds another run" in third.stderr
 
 
+def blocks_of_the_readme(*languages):
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    return [text for language, text in blocks if language in languages]
+
+
 def commands_of_the_readme():
-    text = (ROOT / "README.md").read_text()
-    return [
-        line.split("#")[0].strip()
-        for block in re.findall(r"```\n(.*?)```", text, re.S)
-        for line in block.splitlines()
-        if line.strip()
-    ]
+    lines = "\n".join(blocks_of_the_readme("", "sh")).splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.strip()]
+
+
+def test_readme_has_commands_and_python():
+    assert {line.split()[0] for line in commands_of_the_readme()} == {"make", "stouter", "pip", "python"}
+    assert len(blocks_of_the_readme("python")) == 1
 
 
 @pytest.mark.parametrize("line", commands_of_the_readme())
 def test_readme_commands_exist(line):
+    if line in ("python -m venv .venv && . .venv/bin/activate", "pip install -e ."):
+        return  # commands of others
     program, verb, *rest = line.split()
     if program == "make":
         assert re.search(rf"^{verb}:", (ROOT / "Makefile").read_text(), re.M)
@@ -358,7 +369,10 @@ def test_installed_wheel_runs_without_the_checkout(tmp_path):
     assert (site / "stouter/experiments/run.ipynb").exists() and (
         site / "stouter/experiments/params/demo.yaml"
     ).exists()
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); import stouter.cli as c; assert c.__file__.startswith({str(site)!r}); c.main()"
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); import stouter.cli as c; "
+        f"assert c.__file__.startswith({str(site)!r}); c.main()"
+    )
     env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code, "run", "tiny", "--out", str(tmp_path / "run")],
