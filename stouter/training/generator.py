@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.dataset import Condition, TrafficDataset
-from ..diffusion.objective import EpsilonPrediction
+from ..diffusion.objective import Objective
 from .batches import unnormalize_to_zero_to_one
 from .state import TrainingArguments
 from .trainer import FabricLike, fit
@@ -47,7 +47,7 @@ class DiffusionGenerator:
     """
 
     denoiser: nn.Module  # (x_t, t, condition) -> (B, 1, L)
-    objective: EpsilonPrediction  # one of `OBJECTIVES`, with its noise schedule
+    objective: Objective  # one of `OBJECTIVES`, with its noise schedule
     loss: Callable[[Tensor, Tensor], Tensor]  # one of `LOSSES`
     sampler: Callable[..., Tensor]  # one of `SAMPLERS`
     n_sampling_steps: int  # steps of the sampler

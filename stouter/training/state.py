@@ -24,7 +24,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..data.dataset import TrafficDataset
 from ..diffusion.forward import extract, q_sample
-from ..diffusion.objective import EpsilonPrediction
+from ..diffusion.objective import Objective
 from ..files import InputError, atomic_write
 from ..optim import EarlyStopping, make_ema
 from .batches import make_generator, normalize_to_neg_one_to_one
@@ -36,7 +36,7 @@ class ValidationLoss:
     def __init__(
         self,
         samples: TrafficDataset,  # held out; incomplete ones are left out
-        objective: EpsilonPrediction,  # one of `OBJECTIVES`, with its noise schedule
+        objective: Objective,  # one of `OBJECTIVES`, with its noise schedule
         seed: int = 0,  # of steps and noise
         n_draws: int = 4,  # steps and noises for each sample
     ):

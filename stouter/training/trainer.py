@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..data.dataset import Condition, TrafficDataset
 from ..denoisers.guidance import EmbeddedCondition, drop_condition
 from ..diffusion.forward import q_sample
-from ..diffusion.objective import EpsilonPrediction
+from ..diffusion.objective import Objective
 from ..files import InputError
 from ..optim import optimizer_step
 from stouter.training.batches import (
@@ -108,7 +108,7 @@ class DiffusionTask:
     "Training of a denoiser on Eq. 19: its batches, its update and its validation."
 
     data: TrafficDataset  # complete samples
-    objective: EpsilonPrediction  # one of `OBJECTIVES`, with its noise schedule
+    objective: Objective  # one of `OBJECTIVES`, with its noise schedule
     loss: Callable[[Tensor, Tensor], Tensor]  # distance of target and output
     training_args: TrainingArguments  # settings
     seed: int  # of the run
@@ -213,7 +213,7 @@ def train(
 # %% ../../nbs/05_training/03_trainer.ipynb #db05c36f
 def fit(
     denoiser: nn.Module,  # trained in place; its device is the device of the training
-    objective: EpsilonPrediction,  # one of `OBJECTIVES`, with its noise schedule
+    objective: Objective,  # one of `OBJECTIVES`, with its noise schedule
     loss: Callable[[Tensor, Tensor], Tensor],  # one of `LOSSES`
     train_set: TrafficDataset,  # incomplete samples are left out
     training_args: TrainingArguments | None = None,  # settings; the default ones if None
