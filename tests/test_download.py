@@ -47,9 +47,9 @@ def describe(path=None, n_files=4, size=200_000):
         }
     bodies = {}
     for entry in content["datasetVersion"]["files"]:
-        told = entry["dataFile"]
-        bodies[told["id"]] = body = body_of(told["id"], size)
-        told.update(
+        data_file = entry["dataFile"]
+        bodies[data_file["id"]] = body = body_of(data_file["id"], size)
+        data_file.update(
             filesize=len(body),
             md5=hashlib.md5(body).hexdigest(),
             checksum={"type": "MD5", "value": hashlib.md5(body).hexdigest()},
@@ -58,7 +58,10 @@ def describe(path=None, n_files=4, size=200_000):
 
 
 class Handler(BaseHTTPRequestHandler):
-    "Serves `server.content` and `server.bodies`; takes one fault of a file, or of 'description', off its list for every request."
+    """Serves `server.content` and `server.bodies`.
+
+    Every request takes one fault of its file, or of 'description', off the list of faults.
+    """
 
     def do_GET(self):
         name = "description" if "/api/datasets/export" in self.path else int(self.path.split("?")[0].rsplit("/", 1)[-1])
@@ -215,9 +218,9 @@ GIVES_UP = {
 def test_gives_up_on_one_file_and_fetches_the_others(publisher, tmp_path, faults, says):
     publisher.faults[100] = list(faults)
     retry = RetryPolicy(tries=3, backoff=0.01, timeout=0.5, max_backoff=5)
-    with pytest.raises(InputError, match=f"^1 of 4 files could not be fetched. The first: .*{says}") as told:
+    with pytest.raises(InputError, match=f"^1 of 4 files could not be fetched. The first: .*{says}") as error:
         fetch(publisher, tmp_path / "raw", retry=retry)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
     assert sum(path.suffix == ".txt" for path in (tmp_path / "raw").iterdir()) == 3
     publisher.faults.clear()
     publisher.log.clear()
@@ -370,7 +373,12 @@ def size_of(path):
         return 0
 
 
-CHILD = "import sys; from stouter.commands.data import download; download('milan', out=__import__('pathlib').Path(sys.argv[1]), base=sys.argv[2], workers=2)"
+CHILD = """
+import sys
+from pathlib import Path
+from stouter.commands.data import download
+download("milan", out=Path(sys.argv[1]), base=sys.argv[2], workers=2)
+"""
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])
@@ -408,9 +416,9 @@ def test_killed_and_resumed(publisher, tmp_path, kill):
 @pytest.mark.parametrize(
     "change, says",
     [
-        (lambda told: told.update(filename="../../.profile"), "file name"),
-        (lambda told: told.update(md5="12"), "MD5"),
-        (lambda told: told.pop("id"), "id"),
+        (lambda data_file: data_file.update(filename="../../.profile"), "file name"),
+        (lambda data_file: data_file.update(md5="12"), "MD5"),
+        (lambda data_file: data_file.pop("id"), "id"),
     ],
     ids=["a path for a name", "no MD5", "no id"],
 )
@@ -423,8 +431,10 @@ def test_descriptions_that_are_none(publisher, change, says):
 
 
 def test_tabular_files_are_asked_for_as_they_were_uploaded(publisher, tmp_path):
-    told = publisher.content["datasetVersion"]["files"][0]["dataFile"]
-    told.update(filename="towers.tab", originalFileName="towers.csv", originalFileSize=told["filesize"], filesize=77)
+    data_file = publisher.content["datasetVersion"]["files"][0]["dataFile"]
+    data_file.update(
+        filename="towers.tab", originalFileName="towers.csv", originalFileSize=data_file["filesize"], filesize=77
+    )
     collection = read_collection("doi:10.1/X", publisher.base, QUICK)
     assert collection.files[0].original
     paths = download(plan_download(collection, tmp_path), publisher.base, 1, QUICK)

@@ -38,7 +38,7 @@ def peak_memory(run, out, last, n_samples, queue):
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_run, tmp_path_factory):
-    "The bytes of a table whose making nobody disturbs, and its rows."
+    "The bytes of a table that is written without an interruption, and its number of rows."
     out = tmp_path_factory.mktemp("whole") / "table.parquet"
     rows = make(tiny_run[0], out)
     return out.read_bytes(), rows

@@ -167,7 +167,7 @@ def test_loss_depends_on_masked_nodes_only(name, town):
     behind[mask.token_nodes] = 1e3
     torch.testing.assert_close(
         model(masked_graph), model(masked_graph._replace(x_replaced=behind))
-    )  # nobody looks behind the token
+    )  # no layer sees what is under the token
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -212,7 +212,11 @@ def test_embeddings_are_kept_and_made_anew_when_something_changed(tmp_path, town
 
     def embed(radius_km=1.0, seed=0):
         graph = base_station_graph(stations, counts, radius_km)
-        train = lambda: made.append(seed) or pretrain(graph, ENCODERS["gcn"], 16, 8, n_epochs=2, generator=seeded(seed))
+
+        def train():
+            made.append(seed)
+            return pretrain(graph, ENCODERS["gcn"], 16, 8, n_epochs=2, generator=seeded(seed))
+
         return load_or_pretrain(
             tmp_path / "space.safetensors",
             graph,
