@@ -95,9 +95,9 @@ GRIDS = {
 @pytest.mark.parametrize("content, says", GRIDS.values(), ids=GRIDS)
 def test_bad_grid(tmp_path, content, says):
     path = save(tmp_path / "grid.geojson", content)
-    with pytest.raises(InputError, match=f"grid.geojson.*{says}") as told:
+    with pytest.raises(InputError, match=f"grid.geojson.*{says}") as error:
         read_grid(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 STATIONS = {
@@ -130,9 +130,9 @@ STATIONS = {
 
 @pytest.mark.parametrize("content, says", STATIONS.values(), ids=STATIONS)
 def test_bad_station_table(tmp_path, content, says):
-    with pytest.raises(InputError, match=f"towers.csv.*{says}") as told:
+    with pytest.raises(InputError, match=f"towers.csv.*{says}") as error:
         read_stations(save(tmp_path / "towers.csv", content))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def places(geometry=None, **properties):
@@ -188,9 +188,9 @@ PLACES = {
 
 @pytest.mark.parametrize("name, content, says", PLACES.values(), ids=PLACES)
 def test_bad_places(tmp_path, name, content, says):
-    with pytest.raises(InputError, match=f"{name}.*{says}") as told:
+    with pytest.raises(InputError, match=f"{name}.*{says}") as error:
         read_pois(save(tmp_path / name, content))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("read", [read_pois, read_station_geometry, read_grid, read_stations, read_categories])
