@@ -143,7 +143,7 @@ def periods_fact(
     days = f"{periods.days[0]:%a %d %b %Y} to {periods.hours[-1]:%a %d %b %Y}"
     return f"{n_periods} {period}s, {days}, {missing:.2%} of the hours missing"
 
-
+# %% ../../nbs/09_reports/02_run_info.ipynb #c5e6d7f8
 def data_facts(
     view: RunView,  # a finished run
 ) -> dict[str, str]:  # what -> in words
