@@ -5,7 +5,6 @@ from importlib import import_module
 _MODULES = {  # without functions that are called like a submodule: run, evaluate, sweep
     "lock_run": "run_folder",
     "read_manifest": "run_folder",
-    "provenance": "provenance",
     "SOURCES": "sources",
     "City": "dataset",
     "Datasets": "dataset",
