@@ -20,7 +20,6 @@ import yaml
 from markupsafe import Markup, escape
 
 from ..data.autocorrelation import autocorrelation
-from ..data.splits import take_stations
 from ..files import atomic_write
 from .assets import SCRIPT, STYLE, TEMPLATE
 from stouter.html_report.run_info import (
@@ -350,7 +349,7 @@ def make_view(
     "One run as the page shows it."
     e, target, samples = view.experiment, view.experiment.judged, view.scaled[view.method]
     test_rows = e.test_rows
-    test = take_stations(target.periods[1], test_rows)
+    test = target.periods[1].sel_stations(test_rows)
     n, p, length = test.values.shape
     station = np.repeat(test_rows, p)
     bands = np.stack([target.scaler.inverse_transform(b, station) for b in percentile_bands(samples)]).reshape(
