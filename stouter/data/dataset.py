@@ -170,8 +170,8 @@ class TrafficDataset:
         "Samples with station and period as axes. Raises `ValueError` if they are not all periods of all stations."
         if self.n_stations is None:
             raise ValueError(
-                f"these {len(self)} samples have no shape (stations, periods): some were dropped; "
-                "take the cube of the dataset before drop_incomplete"
+                f"these {len(self)} samples have no shape (stations, periods): they are a selection, for instance of "
+                "drop_incomplete; take the cube of the whole dataset"
             )
         return self.x.view(self.n_stations, -1, self.x.shape[-1])
 

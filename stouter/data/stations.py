@@ -232,7 +232,7 @@ def read_features(
 ) -> list[dict]:  # its features, as parsed; at least one
     "Features of a GeoJSON FeatureCollection. Raises `InputError`, or `FileNotFoundError` for a path without a file."
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; download it, or write a simulated one: stouter simulate DIR")
+        raise FileNotFoundError(f"{path}: no such file; download it, or let `stouter simulate city` write one")
     try:
         content = json.loads(Path(path).read_bytes())
     except ValueError as error:
