@@ -311,7 +311,7 @@ METRIC_TITLES = {
 # metrics with a value to be met; all others should be low
 GOALS = {name: goal for name, goal in (METRIC_GOALS | REALISM_GOALS).items() if isinstance(goal, float)}
 
-
+# %% ../../nbs/09_reports/02_run_info.ipynb #e144893d
 def format_number(
     value: float,  # any number
 ) -> str:  # "0.0480", "12,300", "6.00e-05"
