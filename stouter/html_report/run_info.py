@@ -195,7 +195,7 @@ def provenance_facts(
     facts["SHA-256 of traffic.nc"] = file_digest(folder / "traffic.nc", "sha256")
     return facts
 
-
+# %% ../../nbs/09_reports/02_run_info.ipynb #d962941e
 def input_facts(
     view: RunView,  # a finished run
 ) -> dict[str, str]:  # path as configured -> size and hash
@@ -295,7 +295,7 @@ METRIC_TITLES = {
 # metrics with a value to be met; all others should be low
 GOALS = {name: goal for name, goal in (METRIC_GOALS | REALISM_GOALS).items() if isinstance(goal, float)}
 
-
+# %% ../../nbs/09_reports/02_run_info.ipynb #e144893d
 def format_number(
     value: float,  # any number
 ) -> str:  # "0.0480", "12,300", "6.00e-05"
@@ -359,10 +359,10 @@ def group_by_config(
         flat = flatten(config.model_dump(mode="json"))
         first = first_of_name.setdefault(config.name, flat)
         changed = [key for key in {**first, **flat} if flat.get(key) != first.get(key)]
-        is_simulated = config.data.source.kind == "simulated"
+        note = " (simulated)" if config.data.source.kind == "simulated" else ""
         rows.append(
             {
-                "name": f"{config.name} (simulated)" if is_simulated else config.name,
+                "name": config.name + note,
                 "differs": ", ".join(f"{key} = {flat.get(key)}" for key in changed),
                 "seeds": seeds,
                 "rows": score_rows([view.metrics["methods"] for view in members]),
