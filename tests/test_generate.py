@@ -149,7 +149,7 @@ def test_a_full_disk_keeps_the_parts(tiny_run, tmp_path, undisturbed):
         with pytest.raises(
             InputError,
             match="table.parquet: could not be written .*"
-            "what was written before is whole: free some space and run again",
+            "files written before are complete: free some space and run again",
         ):
             make(tiny_run[0], out)
     finally:
