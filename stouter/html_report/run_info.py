@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REQUIRED_FILES', 'SOURCE_LABELS', 'INGEST_COUNTS', 'PERCENTILES', 'MISSING_CODE', 'METRIC_TITLES', 'GOALS',
            'open_finished', 'RunView', 'sampling_fact', 'training_fact', 'periods_fact', 'data_facts',
-           'provenance_facts', 'input_facts', 'regular_hours', 'percentile_bands', 'quantize_uint16',
-           'stratified_subset', 'week_data', 'format_number', 'format_cell', 'score_rows', 'group_by_config']
+           'provenance_facts', 'input_facts', 'regular_hours', 'percentile_bands', 'quantize_uint16', 'week_data',
+           'format_number', 'format_cell', 'score_rows', 'group_by_config']
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #0e85236e
 import base64
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..data.coverage import stratified_subset
 from ..data.dataset import PeriodArray
 from ..evaluation.metrics import METRIC_GOALS
 from ..evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
@@ -241,17 +242,6 @@ def quantize_uint16(
     }
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #f932a4d5
-def stratified_subset(
-    level: np.ndarray,  # (N,) mean traffic of each station, NaN = unknown
-    n: int,  # how many to keep, at least one
-) -> np.ndarray:  # (min(n, N),) rows in ascending order
-    "Stations to keep, evenly spaced by rank."
-    order = np.argsort(np.nan_to_num(level), kind="stable")
-    n = min(max(n, 1), len(order))
-    ranks = np.linspace(0, len(order) - 1, n).round().astype(int)
-    return np.sort(order[ranks])
-
-
 def week_data(
     hours: pd.DatetimeIndex,  # (H,) of the test periods, with zone
     real: np.ndarray,  # (N, H) volumes, NaN = missing

@@ -21,7 +21,7 @@ from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
 from ..data.pois import count_pois, read_categories, read_counts, read_pois
 from ..data.simulated_city import simulate_city
-from ..data.stations import read_station_geometry
+from ..data.stations import METRES_PER_DEGREE, read_station_geometry
 from ..data.traffic import Traffic, open_traffic
 from ..files import InputError, atomic_write, write_json
 from .run_folder import lock_folder
@@ -184,9 +184,8 @@ def open_array(
             f"expected numbers (hours, rows * {source.n_columns}), check n_columns"
         )
     row, column = np.divmod(np.arange(values.shape[1]), source.n_columns)
-    metres = 111_195  # of one degree at (0, 0), mean radius 6371 km
     stations = pd.DataFrame(
-        {"lon": column * source.spacing_m / metres, "lat": row * source.spacing_m / metres},
+        {"lon": column * source.spacing_m / METRES_PER_DEGREE, "lat": row * source.spacing_m / METRES_PER_DEGREE},
         index=pd.RangeIndex(values.shape[1], name="station"),
     )
     live = np.flatnonzero(np.nan_to_num(values).any(0))
