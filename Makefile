@@ -4,17 +4,33 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.run-installed
 DEV := $(VENV)/.dev-installed
-NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/findings/*.ipynb))
+NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/tutorials/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
-.PHONY: demo test nbs py docs lab readme results clean
+.PHONY: demo lint test test-kernels nbs py docs lab readme results clean
 
 demo: $(RUN)  ## simulated city -> generated traffic, measured
 	$(BIN)/stouter run demo --out runs/run/demo/seed0
 
-test: $(DEV)  ## notebooks, then tests across them
+lint: $(DEV)  ## format and style; settings in ruff.toml
+	$(BIN)/ruff check nbs stouter tests tools benchmarks
+	$(BIN)/ruff format --check nbs tests tools benchmarks
+
+test: lint  ## notebooks, then tests across them
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q
+
+# Kernels of PyTorch, MKL, oneDNN, OpenBLAS and NumPy for processors without AVX: other last digits of floats.
+# NumPy ignores names that it or the processor does not have (before version 2.4 X86_V3 and X86_V4 had other names).
+KERNELS := ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE ONEDNN_MAX_CPU_ISA=SSE41 OPENBLAS_CORETYPE=Nehalem \
+	NPY_DISABLE_CPU_FEATURES="AVX2 FMA3 AVX512F AVX512_SKX AVX512_ICL X86_V3 X86_V4"
+FLOAT_NOTEBOOKS := nbs/02_graphs nbs/03_diffusion nbs/07_evaluation
+FLOAT_TESTS := $(addprefix tests/,test_metrics.py test_realism.py test_diffusion.py)
+
+test-kernels: $(DEV)  ## what compares floats, again with other kernels of the processor
+	for folder in $(FLOAT_NOTEBOOKS); do \
+		OMP_NUM_THREADS=1 $(KERNELS) $(BIN)/nbdev_test --n_workers 2 --do_print --path $$folder || exit 1; done
+	OMP_NUM_THREADS=1 $(KERNELS) $(BIN)/python -m pytest $(FLOAT_TESTS) -q
 
 nbs: $(DEV)  ## execute every notebook in place, clean, export
 	for nb in $(NOTEBOOKS); do OMP_NUM_THREADS=1 $(BIN)/jupyter-nbconvert --log-level ERROR \

@@ -19,7 +19,7 @@ from .config_file import load_config
 from .data.traffic import Traffic
 from .files import InputError
 from .html_report.page import browse_run
-from .pipeline import evaluate as evaluation
+from .pipeline import evaluate_tables as evaluation
 from .pipeline import run as pipeline
 from .pipeline.generate import describe_days, generate_traffic, make_request
 from .pipeline.traffic_tables import read_station_positions, read_traffic_table

@@ -156,7 +156,7 @@ def log_seasonal_residuals(
     logs = np.log(np.where(values > 0, values, np.nan))
     return logs - group_means(logs, hour, 168)[:, hour]
 
-
+# %% ../nbs/01_data/14_patterns.ipynb #5a3e1401
 def correlation_by_distance(
     values: np.ndarray,  # (N, H) volumes or residuals, NaN = missing, taken as the station's mean
     stations: pd.DataFrame,  # (N, 2+) `lon`, `lat` in degrees

@@ -85,7 +85,7 @@ def test_evaluate_says_which_station_has_no_place(tmp_path):
     refused(*files, "--stations", tmp_path / "none.csv", says=["none.csv"])
     rows.assign(lon=9.1, lat=145.4).to_parquet(tmp_path / "a.parquet")
     refused(*files, says=["a.parquet", "145.4"])
-    refused(*files, "--out", tmp_path / "judged.csv", says=["--out", ".json"])
+    refused(*files, "--out", tmp_path / "metrics.csv", says=["--out", ".json"])
 
 
 def test_evaluate_names_the_key_of_an_array_that_does_not_fit(tmp_path):
@@ -214,4 +214,4 @@ def test_generate_words(tiny_run, tmp_path):
     base = ("generate", tiny_run[0], "--out", tmp_path / "x.parquet", "--days")
     refused(*base, "tomorrow", says=["tomorrow", "YYYY-MM-DD"])
     refused(*base, "2013-12-05:2013-12-01", says=["before the first"])
-    refused(*base, "2013-12-05", "--station", 77, says=["--station 77"])
+    refused(*base, "2013-12-05", "--station", 77, says=["station 77: not in this run, whose 12 stations are "])

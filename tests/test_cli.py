@@ -1,5 +1,7 @@
 "The command line end to end, as a user meets it."
 
+import ast
+import inspect
 import json
 import os
 import re
@@ -14,11 +16,15 @@ import pandas as pd
 import pytest
 from conftest import COMMAND, ROOT, SHARED, needs_data, stouter
 
+import stouter as stouter_package
+from stouter.api import Run
 from stouter.config_file import load_config
 from stouter.data.splits import distance_to_nearest_km
+from stouter.data.traffic import Traffic
 from stouter.html_report.page import write_page
 from stouter.pipeline.generate import station_rows
-from stouter.pipeline.run import open_run, run
+from stouter.pipeline.run import load_run, run
+from stouter.run_card import format_run_card
 
 
 def test_run_makes_everything_it_promises(tiny_run):
@@ -45,12 +51,52 @@ def test_run_makes_everything_it_promises(tiny_run):
     ):
         assert (out / name).stat().st_size > 0, name
     assert str(out / "run.ipynb") in done.stdout
-    for method in ("STOUTER", "historical average", "bootstrap"):
-        assert method in done.stdout
+    card = done.stdout[done.stdout.rindex("tiny, seed 0 (simulated city, not measured traffic)") :]
+    assert card.strip() == format_run_card(out).strip()  # the card is the end of what is printed
+    for method in ("STOUTER", "historical average", "bootstrap", "real (other day)"):
+        assert method in card
     notebook = nbformat.read(out / "run.ipynb", as_version=4)
     assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
     for stage in ("ingest", "pretrain", "train", "sample"):
         assert stage in done.stderr, f"no progress bar for {stage}"
+
+
+def test_a_finished_run_is_not_run_again(tiny_run):
+    out, first = tiny_run
+    made = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
+    again = stouter("run", "tiny", "--out", out)
+    assert again.stdout.startswith(f"{out}: this run is finished; nothing to do\n")
+    assert again.stdout.endswith(f"\n{format_run_card(out)}\n") and first.stdout.endswith(f"\n{format_run_card(out)}\n")
+    answer = json.loads(stouter("run", "tiny", "--out", out, "--json").stdout)
+    assert (answer["folder"], answer["notebook"]) == (str(out), str(out / "run.ipynb"))
+    assert answer["methods"] == json.loads((out / "metrics.json").read_text())["methods"]
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_json_of_a_new_run_is_all_that_is_printed(tmp_path):
+    done = stouter("run", "tiny", "--out", tmp_path, "-p", "train.n_updates", 2, "--json")
+    assert json.loads(done.stdout)["methods"] == load_run(tmp_path).metrics
+
+
+def test_a_corrected_configuration_takes_over_the_folder(tiny_run, tmp_path):
+    wrong = stouter("run", "tiny", "--out", tmp_path, "-p", "data.n_test_periods", 99, check=False)
+    assert wrong.returncode == 2 and "data.n_test_periods" in wrong.stderr and (tmp_path / "run.yaml").exists()
+    stouter("run", "tiny", "--out", tmp_path)
+    assert (tmp_path / "metrics.json").read_bytes() == (tiny_run[0] / "metrics.json").read_bytes()
+    other = stouter("run", "tiny", "--out", tmp_path, "-p", "data.n_test_periods", 2, check=False)
+    assert other.returncode == 2 and "holds another run (config.data.n_test_periods: 3 there, 2 here)" in other.stderr
+
+
+def test_results_of_a_run_read_back(tiny_run):
+    out, _ = tiny_run
+    results, stored = load_run(out), json.loads((out / "metrics.json").read_text())
+    assert (results.config, results.seed, results.folder) == (load_config("tiny"), 0, out)
+    assert results.metrics == stored["methods"] and list(results.samples)[0] == stored["method"]
+    assert len(results.history) == results.config.train.n_updates
+    assert len(results.city.traffic.stations) == len(results.embeddings.station_table) == 12
+    assert results.trained is results.method  # no distillation
+    with pytest.raises(FileNotFoundError, match="no run in .* make one with: stouter run CONFIG"):
+        load_run(out.parent)
 
 
 def test_same_seed_same_bytes_and_other_seed_others(tiny_run, tmp_path):
@@ -72,9 +118,11 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     assert f"{len(frame):,} rows" in done.stdout and len(frame) == 12 * 3 * 72
     assert str(frame.time.dt.tz) == "Europe/Rome" and set(frame.service) == {"internet"} and frame.value.min() >= 0
     assert frame.time.min() == pd.Timestamp("2013-11-08", tz="Europe/Rome")
-    judged = stouter("evaluate", "--real", out / "traffic.nc", "--generated", table, "--out", tmp_path / "metrics.json")
+    evaluated = stouter(
+        "evaluate", "--real", out / "traffic.nc", "--generated", table, "--out", tmp_path / "metrics.json"
+    )
     row = json.loads((tmp_path / "metrics.json").read_text())["methods"]["generated"]
-    assert "generated" in judged.stdout and row["mae"] > 0 and 0.5 < row["c2st_auc"] <= 1 and row["moran_mae"] > 0
+    assert "generated" in evaluated.stdout and row["mae"] > 0 and 0.5 < row["c2st_auc"] <= 1 and row["moran_mae"] > 0
     assert set(pd.read_parquet(tmp_path / "metrics.parquet").metric) == set(row)
     cube = frame.set_index(["sample", "station", "time"]).value.unstack("time")
     stations = cube.index.unique("station")
@@ -90,7 +138,7 @@ def test_generate_and_evaluate(tiny_run, tmp_path):
     assert json.loads(done.stdout)["methods"]["generated"] == row
 
 
-def test_learnt_in_one_city_and_judged_in_another(tmp_path):
+def test_trained_in_one_city_and_evaluated_in_another(tmp_path):
     fields = {
         "data.protocol": "new_city",
         "data.block_size_km": "0.4",
@@ -108,11 +156,12 @@ def test_learnt_in_one_city_and_judged_in_another(tmp_path):
         and found["methods"]["STOUTER"]["nn_distance_ratio"] > 0
     )
     assert not {"historical average", "bootstrap", "Gaussian"} & set(found["methods"])
-    (out / "metrics.json").unlink()  # broken off before its last stage: the same call goes on, to the same numbers
+    (out / "metrics.json").unlink()  # interrupted before its last stage: the same call goes on, to the same numbers
     run(config, 0, out)
     assert json.loads((out / "metrics.json").read_text()) == found
-    assert len(station_rows(open_run(out).traffic, None)) == 12  # `stouter generate` speaks of the city it learnt in
-    write_page([out], tmp_path / "page.html")  # and the page shows the one that is judged
+    model = load_run(out).model
+    assert len(station_rows(model.traffic, None)) == 12  # `stouter generate` serves the city of the training
+    write_page([out], tmp_path / "page.html")  # and the page shows the one that is evaluated
     page = (tmp_path / "page.html").read_text()
     assert "another city, of 12 stations" in page and "9 used, of 9 with traffic" in page
 
@@ -265,12 +314,12 @@ def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
     stouter("run", "tiny", "--out", whole, *options)
     out = tmp_path / "killed"
     command = [*COMMAND, "run", "tiny", "--out", str(out), *map(str, options)]
-    student, kills = out / "distillation", []
+    distillation, kills = out / "distillation", []
     moments = [
         (out, lambda: updates_done(out) >= 20),
         (out, lambda: updates_done(out) >= 120),
-        (student, lambda: len(list((student / "teacher_samples").glob("[0-9]*"))) >= 3),
-        (student, lambda: updates_done(student) >= 50),
+        (distillation, lambda: len(list((distillation / "teacher_samples").glob("[0-9]*"))) >= 3),
+        (distillation, lambda: updates_done(distillation) >= 50),
     ]
     for stage, has_come in moments:
         process = subprocess.Popen(
@@ -285,11 +334,11 @@ def test_kill_minus_nine_during_training_changes_nothing(tiny_run, tmp_path):
             time.sleep(0.02)
         if process.poll() is None:
             os.killpg(process.pid, 9)
+            os.kill(int((out / ".lock").read_text()), 9)  # the kernel of the run's notebook, which is no child group
             if not (stage / "weights.safetensors").exists():
                 kills.append(stage)
         process.wait()
-        subprocess.run(["pkill", "-9", "-f", str(out)], check=False)
-    assert set(kills) == {out, student}, "the stages ended before they could be killed"
+    assert set(kills) == {out, distillation}, "the stages ended before they could be killed"
     stouter("run", "tiny", "--out", out, *options)
     assert (out / "metrics.json").read_bytes() == (whole / "metrics.json").read_bytes()
 
@@ -320,18 +369,40 @@ def test_one_process_in_a_folder_and_control_c_ends_it_with_one_line(tmp_path):
     assert third.returncode == 2 and "holds another run" in third.stderr
 
 
+def blocks_of_the_readme(*languages):
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    return [text for language, text in blocks if language in languages]
+
+
 def commands_of_the_readme():
-    text = (ROOT / "README.md").read_text()
-    return [
-        line.split("#")[0].strip()
-        for block in re.findall(r"```\n(.*?)```", text, re.S)
-        for line in block.splitlines()
-        if line.strip()
-    ]
+    lines = "\n".join(blocks_of_the_readme("", "sh")).splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.strip()]
+
+
+def test_readme_has_commands_and_python():
+    assert {line.split()[0] for line in commands_of_the_readme()} == {"make", "stouter", "pip", "python"}
+    assert len(blocks_of_the_readme("python")) == 1
+
+
+def test_python_of_the_readme_uses_what_exists():
+    "Every attribute, keyword and argument of the quick start, without the minutes that it takes."
+    tree = ast.parse(blocks_of_the_readme("python")[0])
+    kinds = {"stouter": stouter_package, "run": Run, "week": Traffic, "real": Traffic}
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    assert len(attributes) >= 6
+    for node in attributes:
+        assert hasattr(kinds[node.value.id], node.attr), ast.unparse(node)
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        owner, function = kinds[call.func.value.id], getattr(kinds[call.func.value.id], call.func.attr)
+        itself = () if owner is stouter_package else (None,)
+        keywords = {word.arg: None for word in call.keywords}
+        inspect.signature(function).bind(*itself, *(None for _ in call.args), **keywords)
 
 
 @pytest.mark.parametrize("line", commands_of_the_readme())
 def test_readme_commands_exist(line):
+    if line in ("python -m venv .venv && . .venv/bin/activate", "pip install -e ."):
+        return  # commands of others
     program, verb, *rest = line.split()
     if program == "make":
         assert re.search(rf"^{verb}:", (ROOT / "Makefile").read_text(), re.M)
@@ -358,7 +429,10 @@ def test_installed_wheel_runs_without_the_checkout(tmp_path):
     assert (site / "stouter/experiments/run.ipynb").exists() and (
         site / "stouter/experiments/params/demo.yaml"
     ).exists()
-    code = f"import sys; sys.path.insert(0, {str(site)!r}); import stouter.cli as c; assert c.__file__.startswith({str(site)!r}); c.main()"
+    code = (
+        f"import sys; sys.path.insert(0, {str(site)!r}); import stouter.cli as c; "
+        f"assert c.__file__.startswith({str(site)!r}); c.main()"
+    )
     env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code, "run", "tiny", "--out", str(tmp_path / "run")],

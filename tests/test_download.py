@@ -58,7 +58,7 @@ def describe(path=None, n_files=4, size=200_000):
 
 
 class Handler(BaseHTTPRequestHandler):
-    "Serves `server.content` and `server.bodies`; takes one fault of a file, or of 'description', off its list for every request."
+    "Serves `server.content` and `server.bodies`; every request takes one fault of its file, or of 'description'."
 
     def do_GET(self):
         name = "description" if "/api/datasets/export" in self.path else int(self.path.split("?")[0].rsplit("/", 1)[-1])
@@ -370,7 +370,10 @@ def size_of(path):
         return 0
 
 
-CHILD = "import sys; from stouter.commands.data import download; download('milan', out=__import__('pathlib').Path(sys.argv[1]), base=sys.argv[2], workers=2)"
+CHILD = (
+    "import sys; from pathlib import Path; from stouter.commands.data import download; "
+    "download('milan', out=Path(sys.argv[1]), base=sys.argv[2], workers=2)"
+)
 
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT], ids=["kill", "ctrl-c"])

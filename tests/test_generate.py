@@ -14,8 +14,8 @@ import yaml
 from conftest import stouter
 
 from stouter.files import InputError
-from stouter.pipeline.generate import generate, parts_folder
-from stouter.pipeline.run import open_run
+from stouter.pipeline.generate import generate_traffic, make_request, parts_folder, write_traffic
+from stouter.pipeline.run import load_run
 
 FIRST, LAST = pd.Timestamp("2014-02-01"), pd.Timestamp("2014-04-30")  # 89 days; on one of them the clocks change
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -24,8 +24,10 @@ CONTEXT.set_forkserver_preload(
 )  # each job is a fork of a process that has imported these
 
 
-def make(run, out, last=LAST, n_samples=6, **others):
-    return generate(open_run(run), FIRST, last, n_samples, out, **others)
+def make(run, out, last=LAST, n_samples=6, seed=0, stations=None):
+    results = load_run(run)
+    request = make_request(results.model, FIRST, last, n_samples, seed, stations)
+    return write_traffic(request, out, results.config.n_threads)
 
 
 def peak_memory(run, out, last, n_samples, queue):
@@ -36,7 +38,7 @@ def peak_memory(run, out, last, n_samples, queue):
 
 @pytest.fixture(scope="module")
 def undisturbed(tiny_run, tmp_path_factory):
-    "The bytes of a table whose making nobody disturbs, and its rows."
+    "The bytes of a table that is written without an interruption, and its number of rows."
     out = tmp_path_factory.mktemp("whole") / "table.parquet"
     rows = make(tiny_run[0], out)
     return out.read_bytes(), rows
@@ -47,6 +49,18 @@ def test_the_table_is_whole(tiny_run, tmp_path, undisturbed):
     table = pd.read_parquet(tmp_path / "table.parquet")
     assert len(table) == undisturbed[1] == 12 * 6 * (89 * 24 - 1)
     assert not table.duplicated(["station", "sample", "time"]).any() and table.value.ge(0).all()
+
+
+def test_the_table_holds_what_is_generated_in_memory(tiny_run, tmp_path):
+    make(tiny_run[0], tmp_path / "table.parquet", FIRST + pd.Timedelta(days=2))
+    request = make_request(load_run(tiny_run[0]).model, "2014-02-01", "2014-02-03", 6, 0, None)
+    traffic = generate_traffic(request)
+    order = ["sample", "station", "time"]
+    tables = [
+        table.sort_values(order).reset_index(drop=True)[[*order, "value"]]
+        for table in (pd.read_parquet(tmp_path / "table.parquet"), traffic.to_frame())
+    ]
+    pd.testing.assert_frame_equal(*tables, check_dtype=False, rtol=0, atol=0)
 
 
 def test_twenty_kills_at_random_moments(tiny_run, tmp_path, undisturbed):
@@ -134,7 +148,8 @@ def test_a_full_disk_keeps_the_parts(tiny_run, tmp_path, undisturbed):
     try:
         with pytest.raises(
             InputError,
-            match="table.parquet: could not be written .*what was written before is whole: free some space and run again",
+            match="table.parquet: could not be written .*"
+            "files written before are complete: free some space and run again",
         ):
             make(tiny_run[0], out)
     finally:

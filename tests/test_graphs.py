@@ -1,4 +1,4 @@
-"Facts of both graphs that must stay true across notebooks, on real grids where they are at hand."
+"Both graphs, their encoders and pretraining: properties across notebooks, and on real grids if they are there."
 
 import numpy as np
 import pandas as pd
@@ -53,7 +53,7 @@ def test_real_grids_have_their_known_edges(city, nodes, edges, degree):
 
 
 @needs_data
-def test_milans_empty_squares_are_counted_and_harmless():
+def test_empty_squares_of_milan_are_counted_and_give_finite_losses():
     grid = read_grid(SHARED / "grids/milano-grid.geojson")
     counts = read_counts(SHARED / "milan_context/stcnet_crawled_feature.csv", grid.index)
     for features in (LogCountFeatures.fit(grid, counts), CountFeatures()):
@@ -66,10 +66,8 @@ def test_milans_empty_squares_are_counted_and_harmless():
 def test_edges_against_all_pairs():
     rng = np.random.default_rng(1)
     lon, lat = rng.uniform(9.1, 9.14, 200), rng.uniform(45.4, 45.43, 200)
-    north, east = (
-        np.subtract.outer(lat, lat) * 111.13,
-        np.subtract.outer(lon, lon) * 111.32 * np.cos(np.radians(45.415)),
-    )
+    north = np.subtract.outer(lat, lat) * 111.13
+    east = np.subtract.outer(lon, lon) * 111.32 * np.cos(np.radians(45.415))
     distance = np.hypot(north, east)
     assert (np.abs(distance - 1.005) > 1e-4).sum() > 39_000
     ours = np.zeros((200, 200), bool)
@@ -91,24 +89,24 @@ def test_edges_against_all_pairs():
         ([9.0, 9.5], [45.0, 45.0], 0),
     ],
 )
-def test_edges_of_awkward_places(lon, lat, edges):
+def test_edges_of_special_places(lon, lat, edges):
     graph = base_station_graph(pd.DataFrame({"lon": lon, "lat": lat}, dtype=float))
     assert graph.num_edges == edges == describe_graph(graph)["directed_edges"]
     assert graph.x.isfinite().all() and len(graph.x) == len(lon)
 
 
 @pytest.mark.parametrize("word", STATION_FEATURES)
-def test_features_keep_the_ruler_of_training(word, town):
+def test_features_keep_the_scaling_of_training(word, town):
     stations, counts = town
     train = stations.index[::2]
     features = STATION_FEATURES[word].fit(stations.loc[train], counts.loc[train])
     whole, alone = features(stations, counts), features(stations.loc[train[:1]], counts.loc[train[:1]])
     torch.testing.assert_close(whole[[0]], alone, atol=1e-5, rtol=0)
     assert whole.isfinite().all() and len(whole) == 300
-    assert list(map(torch.is_tensor, features)) == [True] * len(features), "what a ruler remembers can be saved"
+    assert list(map(torch.is_tensor, features)) == [True] * len(features), "all that was fitted can be saved"
 
 
-def test_a_column_that_never_varied_in_training_stays_silent(town):
+def test_a_column_that_was_constant_in_training_is_zero(town):
     stations, counts = town
     features = LogCountFeatures.fit(stations, counts.assign(**{"0": 7}).set_axis([*counts, "new"], axis=1))
     later = features(stations, counts.assign(new=np.arange(300)))
@@ -116,7 +114,7 @@ def test_a_column_that_never_varied_in_training_stays_silent(town):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_sparse_form_equals_the_edge_list(name, town):
+def test_encoders_equal_those_of_pyg(name, town):
     graph = base_station_graph(*town)
     loops = torch.tensor([[5, 7], [5, 7]])
     edges = torch.cat([graph.edge_index, loops], dim=1)
@@ -137,13 +135,11 @@ def test_sparse_form_equals_the_edge_list(name, town):
     x = graph.x.double()
     torch.testing.assert_close(ours(x, edges), theirs(x, edges))
     if name in ("gin", "sage"):
-        assert not torch.allclose(ours(x, edges), ours(x, graph.edge_index)), (
-            "loops count where the network has none of its own"
-        )
+        assert not torch.allclose(ours(x, edges), ours(x, graph.edge_index)), "self-loops of the graph are used"
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_renaming_stations_renames_embeddings(name, town):
+def test_permuting_stations_permutes_embeddings(name, town):
     stations, counts = town
     graph = base_station_graph(stations, counts)
     model, _ = pretrain(graph, ENCODERS[name], 16, 8, n_epochs=5, generator=seeded())
@@ -159,15 +155,12 @@ def test_loss_depends_on_masked_nodes_only(name, town):
     whole, mask = Subgraph(torch.arange(300), graph.edge_index, 300), sample_mask(300, 0.5, 0.1, seeded(1))
     masked_graph = apply_mask(graph, mask, whole)
     truth = torch.where(mask.masked[:, None], graph.x, torch.randn(300, 9, generator=seeded(2)))
-    torch.testing.assert_close(
-        model(masked_graph), model(masked_graph._replace(x=truth))
-    )  # other targets of visible nodes
-    assert model(masked_graph._replace(x=-masked_graph.x)) != model(masked_graph)
-    behind = masked_graph.x_replaced.clone()
-    behind[mask.token_nodes] = 1e3
-    torch.testing.assert_close(
-        model(masked_graph), model(masked_graph._replace(x_replaced=behind))
-    )  # nobody looks behind the token
+    loss = model(masked_graph)
+    torch.testing.assert_close(model(masked_graph._replace(x=truth)), loss)  # other targets of visible nodes
+    assert model(masked_graph._replace(x=-masked_graph.x)) != loss
+    hidden = masked_graph.x_replaced.clone()
+    hidden[mask.token_nodes] = 1e3
+    torch.testing.assert_close(model(masked_graph._replace(x_replaced=hidden)), loss)  # features behind the token
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -178,10 +171,8 @@ def test_rows_of_zeros_have_finite_gradients(name, features, town):
         graph = base_station_graph(stations, case, feature_scaler=features.fit(stations, case))
         model, history = pretrain(graph, ENCODERS[name], 16, 8, n_epochs=3, generator=seeded())
         assert np.isfinite(history).all()
-        masked_graph = apply_mask(
-            graph, sample_mask(300, 1.0, generator=seeded()), Subgraph(torch.arange(300), graph.edge_index, 300)
-        )
-        model(masked_graph).backward()
+        whole = Subgraph(torch.arange(300), graph.edge_index, 300)
+        model(apply_mask(graph, sample_mask(300, 1.0, generator=seeded()), whole)).backward()
         gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         assert gradients.isfinite().all() and gradients.abs().max() < 1e4
         assert embed_nodes(model, graph).isfinite().all()
@@ -206,26 +197,26 @@ def test_temporal_graph(features, periodic, bidirectional, edges):
     assert embed_nodes(model, graph).shape == (168, 8)
 
 
-def test_embeddings_are_kept_and_made_anew_when_something_changed(tmp_path, town):
+def test_embeddings_are_cached_until_graph_or_settings_change(tmp_path, town):
     stations, counts = town
-    made = []
+    trained_seeds = []
 
     def embed(radius_km=1.0, seed=0):
         graph = base_station_graph(stations, counts, radius_km)
-        train = lambda: made.append(seed) or pretrain(graph, ENCODERS["gcn"], 16, 8, n_epochs=2, generator=seeded(seed))
-        return load_or_pretrain(
-            tmp_path / "space.safetensors",
-            graph,
-            stations.index.tolist(),
-            {"seed": seed, "radius_km": radius_km},
-            train,
-        )
+
+        def train():
+            trained_seeds.append(seed)
+            return pretrain(graph, ENCODERS["gcn"], 16, 8, n_epochs=2, generator=seeded(seed))
+
+        settings = {"seed": seed, "radius_km": radius_km}
+        return load_or_pretrain(tmp_path / "space.safetensors", graph, stations.index.tolist(), settings, train)
 
     first, second = embed(), embed()
-    assert made == [0] and torch.equal(first.embedding, second.embedding) and second.ids == stations.index.tolist()
+    assert trained_seeds == [0]
+    assert torch.equal(first.embedding, second.embedding) and second.ids == stations.index.tolist()
     embed(seed=1)
     embed(radius_km=2.0, seed=1)
-    assert made == [0, 1, 1]
+    assert trained_seeds == [0, 1, 1]
 
 
 def test_edges_do_not_depend_on_the_order_of_stations():

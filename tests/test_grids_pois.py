@@ -95,9 +95,9 @@ GRIDS = {
 @pytest.mark.parametrize("content, says", GRIDS.values(), ids=GRIDS)
 def test_bad_grid(tmp_path, content, says):
     path = save(tmp_path / "grid.geojson", content)
-    with pytest.raises(InputError, match=f"grid.geojson.*{says}") as told:
+    with pytest.raises(InputError, match=f"grid.geojson.*{says}") as error:
         read_grid(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 STATIONS = {
@@ -116,7 +116,7 @@ STATIONS = {
     "not a number": ("id,lon,lat\n1,9,nan\n", "line 2: .*got 9, nan"),
     "infinite": ("id,lon,lat\n1,9,inf\n", "line 2: .*got 9, inf"),
     "decimal comma": ('id,lon,lat\n1,"9,1","45,2"\n', "line 2: .*got 9,1, 45,2"),
-    "semicolons": ("id;lon;lat\n1;9;45\n", "line 1: expected columns lon and lat"),
+    "tabs": ("id\tlon\tlat\n1\t9\t45\n", "line 1: expected columns lon and lat"),
     "no unit": ("id,lon,lat,radius\n1,9,45,500\n", "rename it to radius_km or radius_m"),
     "radius of nothing": ("id,lon,lat,radius_m\n1,9,45,0\n", "line 2: expected radius_m above 0, got 0"),
     "radius missing": ("id,lon,lat,radius_km\n1,9,45,1\n2,9,45,\n", "line 3: expected radius_km above 0, got nan"),
@@ -130,9 +130,9 @@ STATIONS = {
 
 @pytest.mark.parametrize("content, says", STATIONS.values(), ids=STATIONS)
 def test_bad_station_table(tmp_path, content, says):
-    with pytest.raises(InputError, match=f"towers.csv.*{says}") as told:
+    with pytest.raises(InputError, match=f"towers.csv.*{says}") as error:
         read_stations(save(tmp_path / "towers.csv", content))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 def places(geometry=None, **properties):
@@ -188,9 +188,9 @@ PLACES = {
 
 @pytest.mark.parametrize("name, content, says", PLACES.values(), ids=PLACES)
 def test_bad_places(tmp_path, name, content, says):
-    with pytest.raises(InputError, match=f"{name}.*{says}") as told:
+    with pytest.raises(InputError, match=f"{name}.*{says}") as error:
         read_pois(save(tmp_path / name, content))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("read", [read_pois, read_station_geometry, read_grid, read_stations, read_categories])

@@ -25,7 +25,7 @@ HEADING = "datetime,CellID,countrycode,smsin,smsout,callin,callout,internet\n"
 
 
 def invented(day=0, stations=40, seed=0):
-    "Records of one day, three countries in shuffled order, each field missing with its own chance, none without any field."
+    "Records of one day, three countries in shuffled order; fields are missing at random, but never all of a line."
     rng = np.random.default_rng((seed, day))
     table = pd.MultiIndex.from_product(
         [range(1, stations + 1), range(144), [39, 46, 33]], names=["station", "slot", "country"]
@@ -185,7 +185,8 @@ from stouter.data.cdr import ingest_cdr
 from stouter.data.traffic import save_traffic
 grid = pd.DataFrame({"lon": 9.19, "lat": 45.46}, index=np.arange(1, 41))
 print("ready", flush=True)
-traffic, report = ingest_cdr(sorted(Path(sys.argv[1]).iterdir()), grid, cache_dir=Path(sys.argv[2]), on_file=lambda done, n: print(done, flush=True))
+files, kept = sorted(Path(sys.argv[1]).iterdir()), Path(sys.argv[2])
+traffic, report = ingest_cdr(files, grid, cache_dir=kept, on_file=lambda done, n: print(done, flush=True))
 save_traffic(traffic, sys.argv[3])
 print("kept", report.n_cached, flush=True)
 """

@@ -54,7 +54,10 @@ def opened(chromium, path, width):
 
 
 def with_gaps(source, copy):
-    "The same run, one of whose stations lost a day of its test traffic and another all of it; in a unit and from a file that try to be HTML."
+    """The same run, with gaps: one station lacks a day of its test traffic and another all of it.
+
+    The unit and the name of an input file look like HTML.
+    """
     shutil.copytree(source, copy)
     traffic = open_traffic(copy / "traffic.nc")
     volume = traffic.dataset["volume"].values.copy()
@@ -130,10 +133,14 @@ def test_map_and_weeks_react(chromium, page_file, width):
     other = (rows["start"] + 5) % 12
     spot = page.evaluate(
         """row => {
-        const map = document.querySelector("section.run [data-figure=map]"), place = map.data[1].customdata.indexOf(row), {xaxis, yaxis} = map._fullLayout;
+        const map = document.querySelector("section.run [data-figure=map]");
+        const place = map.data[1].customdata.indexOf(row), {xaxis, yaxis} = map._fullLayout;
         map.scrollIntoView({block: "center"});
         const box = map.getBoundingClientRect();
-        return [box.x + xaxis._offset + xaxis.d2p(map.data[1].x[place]), box.y + yaxis._offset + yaxis.d2p(map.data[1].y[place])];
+        return [
+            box.x + xaxis._offset + xaxis.d2p(map.data[1].x[place]),
+            box.y + yaxis._offset + yaxis.d2p(map.data[1].y[place]),
+        ];
     }""",
         other,
     )

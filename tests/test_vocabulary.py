@@ -52,7 +52,8 @@ OLD_COLUMNS = set(
 )
 PROSE_WORDS = re.compile(
     r"\b(strides?|walks?|walked|road|lessons?|taught|pupil|told|hears?|listens?|judges?|judged|judgements?|kindred|lent|"
-    r"heap|pile|companions?|in company|currenc(?:y|ies)|coins?|rooms?|whoever|nobody|somebody|anybody|stand-in|"
+    r"heap|pile|students?|whole chain|old days|"
+    r"companions?|in company|currenc(?:y|ies)|coins?|rooms?|whoever|nobody|somebody|anybody|stand-in|"
     r"mended|riddle|bare hands|by heart|broken off|killed|death|sines of)\b",
     re.I,
 )

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import Condition, TrafficDataset
+from ..data.traffic import is_weekend
 
 # %% ../../nbs/06_baselines/01_reference.ipynb #a806f22c
 def hour_and_day_type(
     hour_of_week: Tensor,  # (B, L) long, Sunday 00:00 = 0
 ) -> tuple[Tensor, Tensor]:  # (B, L) hour of the day; (B, L) 1 on Saturday and Sunday, else 0
     "Split the hour of the week into hour of the day and day type."
-    return hour_of_week % 24, (hour_of_week // 24 % 6 == 0).long()
+    return hour_of_week % 24, is_weekend(hour_of_week).long()
 
 
 def impute_unseen(

@@ -1,0 +1,1 @@
+"""The commands of `stouter`; each imports what it needs when it is called."""

@@ -25,7 +25,7 @@ from .metrics import (
 from .proper_scores import crps, energy_score, variogram_score
 from .real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY, real_baseline_rows, sample_replacement_days
 from .realism import REALISM_GOALS, RealismEvaluator, n_complete_days, realism_metrics
-from .score_card import Difference, ScoreCard, difference, score_card, tidy_scores, to_markdown, to_tidy
+from .score_card import Difference, ScoreCard, difference, tidy_scores, to_markdown, to_tidy
 from .spatial import spatial_metrics
 from .temporal import temporal_metrics
 from .two_sample_tests import two_sample_metrics
@@ -65,7 +65,6 @@ __all__ = [
     "rmse",
     "sample_replacement_days",
     "score",
-    "score_card",
     "seasonal_naive",
     "spatial_metrics",
     "temporal_metrics",

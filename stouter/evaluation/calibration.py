@@ -39,7 +39,7 @@ def max_coverage(
     "Largest coverage that an interval of this level can have with S samples."
     return min(level, (n_samples - 1) / (n_samples + 1))
 
-
+# %% ../../nbs/07_evaluation/04_calibration.ipynb #5a3e0401
 def coverage_terms(
     batch: EvalBatch,  # of days
     level: float = 0.8,  # nominal coverage

@@ -10,6 +10,8 @@ __all__ = ['nearest_distance', 'complete_days', 'nn_distance_ratio', 'membership
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from ..data.traffic import is_weekend
+
 # %% ../../nbs/07_evaluation/10_memorization.ipynb #3f54c89e
 def nearest_distance(
     days: np.ndarray,  # (n, 24) finite
@@ -98,7 +100,7 @@ def diversity(
 ) -> float:  # 0 = all samples equal, 1 = they differ as real days of a type do; NaN with one sample or one day a type
     "Mean distance of two samples of one condition, relative to that of two real days of one type."
     subset = rng.permutation(len(real))[:n_stations]
-    weekend = hour_of_week[:, 0] // 24 % 6 == 0
+    weekend = is_weekend(hour_of_week[:, 0])
     of_samples, of_days = [], []
     for day_type in (weekend, ~weekend):
         if day_type.sum() > 1 and len(generated) > 1:

@@ -63,7 +63,7 @@ def split_into_days(
     real_days, train_days = real.reshape(len(real), -1, 24), train.reshape(len(train), -1, 24)
     return real_days, generated.reshape(*generated.shape[:2], -1, 24), days, train_days
 
-
+# %% ../../nbs/07_evaluation/11_realism.ipynb #5a3e1101
 def check_shapes(
     real: np.ndarray,  # to be (N, P, L)
     generated: np.ndarray,  # to be (S, N, P, L)

@@ -42,7 +42,7 @@ class Difference:
         low, high = (self.low, self.high) if self.mean > 0 else (-self.high, -self.low)
         return f"{word} by {size:.2g} ({low:.2g} to {high:.2g} over {self.n_seeds} seeds)"
 
-
+# %% ../../nbs/07_evaluation/12_score_card.ipynb #5a3e1201
 def difference(
     a: pd.Series | Sequence[float],  # (K,) one value for each seed; a Series is indexed by seed
     b: pd.Series | Sequence[float],  # (K,) of the same seeds
@@ -125,7 +125,7 @@ def score_card(
         goals={metric: goals[metric] for metric in metrics if metric in goals},
     )
 
-
+# %% ../../nbs/07_evaluation/12_score_card.ipynb #5a3e1203
 def check_tidy(
     table: pd.DataFrame,  # to be a tidy table of one dataset
 ) -> None:
@@ -201,7 +201,7 @@ def to_markdown(
         rule = f"{card.dataset}, one seed. **Best** of a column; with one seed nothing can be marked as tied with it."
     return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", rule])
 
-
+# %% ../../nbs/07_evaluation/12_score_card.ipynb #5a3e1204
 def cell_text(
     card: ScoreCard,  # of one dataset
     method: str,  # its row

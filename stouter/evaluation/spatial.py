@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 
 from ..data.stations import to_ecef
+from ..data.traffic import is_weekend
 
 # %% ../../nbs/07_evaluation/08_spatial.ipynb #33458123
 def seasonal_residuals(
@@ -21,7 +22,7 @@ def seasonal_residuals(
 ) -> np.ndarray:  # (N, D, 24) NaN where missing, 0 below 1e-6
     "Traffic minus the station's own mean of that hour on working days, or on Saturdays and Sundays."
     residual = np.array(days, dtype=np.float64)
-    weekend = hour_of_week[:, 0] // 24 % 6 == 0
+    weekend = is_weekend(hour_of_week[:, 0])
     for day_type in (weekend, ~weekend):
         part = residual[:, day_type]
         n = np.isfinite(part).sum(1, keepdims=True)
@@ -113,7 +114,7 @@ def spatial_statistics(
         morans_i(residuals, weights).mean(),
     ]
 
-
+# %% ../../nbs/07_evaluation/08_spatial.ipynb #5a3e0801
 def spatial_metrics(
     real: np.ndarray,  # (N, D, 24), NaN = missing
     generated: np.ndarray,  # (S, N, D, 24)

@@ -199,15 +199,16 @@ class History(NamedTuple):
     train: list[float]
     validation: list[float]
 
-    def append(self, train_loss: float, validation_loss: float) -> None:
-        self.train.append(train_loss)
-        self.validation.append(validation_loss)
 
-
-def masked_subgraphs(graph: Data, mask: Mask, subgraphs: Iterable[Subgraph]) -> Iterator[MaskedGraph]:
+def masked_subgraphs(
+    loader: SubgraphLoader,  # of the graph
+    mask: Mask,  # of its nodes
+    generator: torch.Generator | None = None,  # of the subgraphs
+    fanout: int | None = None,  # most edges into a node; None: all
+) -> Iterator[MaskedGraph]:
     "The subgraphs of a graph with one mask."
-    for subgraph in subgraphs:
-        yield apply_mask(graph, mask, subgraph)
+    for subgraph in loader.subgraphs(generator, fanout):
+        yield apply_mask(loader.graph, mask, subgraph)
 
 
 def run_epoch(
@@ -279,8 +280,7 @@ def pretrain(
     """Train an autoencoder on one graph (section 4.3). Raises `ValueError` for an empty graph or a rate out of range.
 
     >>> model, history = pretrain(graph, ENCODERS["gcn"], generator=torch.Generator().manual_seed(0))
-    >>> embedding = embed_nodes(model, graph)  # (N, 32), mean 0 and deviation 1 in each column
-    """
+    >>> embedding = embed_nodes(model, graph)  # (N, 32), mean 0 and deviation 1 in each column"""
     model = build_autoencoder(graph, encoder, decoder, hidden_channels, embedding_dim, n_layers, gamma, generator)
     loader = SubgraphLoader(graph, max_edges, n_layers + 2)  # layers of the encoder, of the decoder, and one
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
@@ -288,12 +288,11 @@ def pretrain(
     history, early_stopping = History([], []), EarlyStopping(None if patience is None else patience + 1)
     for epoch in range(n_epochs):
         mask = sample_mask(graph.num_nodes, mask_rate, replace_rate, generator)
-        train_loss = run_epoch(model, masked_subgraphs(graph, mask, loader.subgraphs(generator, fanout)), optimizer)
-        validation_loss = run_epoch(model, masked_subgraphs(graph, validation_mask, loader.subgraphs(generator)))
-        history.append(train_loss, validation_loss)
+        history.train.append(run_epoch(model, masked_subgraphs(loader, mask, generator, fanout), optimizer))
+        history.validation.append(run_epoch(model, masked_subgraphs(loader, validation_mask, generator)))
         if on_epoch:
-            on_epoch(epoch, train_loss, validation_loss)
-        early_stopping.update(epoch, validation_loss, model)
+            on_epoch(epoch, history.train[-1], history.validation[-1])
+        early_stopping.update(epoch, history.validation[-1], model)
         if early_stopping.should_stop(epoch):
             break
     if patience is not None:

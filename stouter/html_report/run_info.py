@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REQUIRED_FILES', 'SOURCE_LABELS', 'INGEST_COUNTS', 'PERCENTILES', 'MISSING_CODE', 'METRIC_TITLES', 'GOALS',
            'open_finished', 'RunView', 'sampling_fact', 'training_fact', 'periods_fact', 'data_facts',
-           'provenance_facts', 'input_facts', 'regular_hours', 'percentile_bands', 'quantize_uint16',
-           'stratified_subset', 'week_data', 'format_number', 'format_cell', 'score_rows', 'group_by_config']
+           'provenance_facts', 'input_facts', 'regular_hours', 'percentile_bands', 'quantize_uint16', 'week_data',
+           'format_number', 'format_cell', 'score_rows', 'group_by_config']
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #0e85236e
 import base64
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..data.coverage import stratified_subset
 from ..data.dataset import PeriodArray
 from ..evaluation.metrics import METRIC_GOALS
 from ..evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
@@ -143,7 +144,7 @@ def periods_fact(
     days = f"{periods.days[0]:%a %d %b %Y} to {periods.hours[-1]:%a %d %b %Y}"
     return f"{n_periods} {period}s, {days}, {missing:.2%} of the hours missing"
 
-
+# %% ../../nbs/09_reports/02_run_info.ipynb #c5e6d7f8
 def data_facts(
     view: RunView,  # a finished run
 ) -> dict[str, str]:  # what -> in words
@@ -195,7 +196,7 @@ def provenance_facts(
     facts["SHA-256 of traffic.nc"] = file_digest(folder / "traffic.nc", "sha256")
     return facts
 
-
+# %% ../../nbs/09_reports/02_run_info.ipynb #d962941e
 def input_facts(
     view: RunView,  # a finished run
 ) -> dict[str, str]:  # path as configured -> size and hash
@@ -241,17 +242,6 @@ def quantize_uint16(
     }
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #f932a4d5
-def stratified_subset(
-    level: np.ndarray,  # (N,) mean traffic of each station, NaN = unknown
-    n: int,  # how many to keep, at least one
-) -> np.ndarray:  # (min(n, N),) rows in ascending order
-    "Stations to keep, evenly spaced by rank."
-    order = np.argsort(np.nan_to_num(level), kind="stable")
-    n = min(max(n, 1), len(order))
-    ranks = np.linspace(0, len(order) - 1, n).round().astype(int)
-    return np.sort(order[ranks])
-
-
 def week_data(
     hours: pd.DatetimeIndex,  # (H,) of the test periods, with zone
     real: np.ndarray,  # (N, H) volumes, NaN = missing
@@ -295,7 +285,7 @@ METRIC_TITLES = {
 # metrics with a value to be met; all others should be low
 GOALS = {name: goal for name, goal in (METRIC_GOALS | REALISM_GOALS).items() if isinstance(goal, float)}
 
-
+# %% ../../nbs/09_reports/02_run_info.ipynb #e144893d
 def format_number(
     value: float,  # any number
 ) -> str:  # "0.0480", "12,300", "6.00e-05"
@@ -359,10 +349,10 @@ def group_by_config(
         flat = flatten(config.model_dump(mode="json"))
         first = first_of_name.setdefault(config.name, flat)
         changed = [key for key in {**first, **flat} if flat.get(key) != first.get(key)]
-        is_simulated = config.data.source.kind == "simulated"
+        note = " (simulated)" if config.data.source.kind == "simulated" else ""
         rows.append(
             {
-                "name": f"{config.name} (simulated)" if is_simulated else config.name,
+                "name": config.name + note,
                 "differs": ", ".join(f"{key} = {flat.get(key)}" for key in changed),
                 "seeds": seeds,
                 "rows": score_rows([view.metrics["methods"] for view in members]),

@@ -30,8 +30,8 @@ from torch import Tensor
 from ..data.dataset import Condition, StationScaler
 from ..data.traffic import Traffic, hour_of_week
 from ..files import InputError, atomic_write, hash_arrays, write_json
-from .dataset import no_progress
 from .methods import Method
+from .provenance import no_progress
 from .run_folder import describe_difference, lock_folder
 from ..training.batches import make_generator
 from ..training.state import reraise_io_errors
@@ -48,7 +48,10 @@ def lock_parts(
     out: Path,  # the table to be
     request: dict[str, str | int],  # what was asked for; other parts are refused
 ) -> TextIO:  # the lock, see `lock_folder`
-    "Lock the folder of parts, or make it. Raises `InputError` if it holds parts of another request or another process works there."
+    """Lock the folder of parts, or make it.
+
+    Raises `InputError` if it holds parts of another request or another process works there.
+    """
     folder = parts_folder(out)
     lock, request_path = lock_folder(folder), folder / "request.json"
     for temporary in folder.glob(".*.*"):  # temporary files of a killed process
@@ -60,7 +63,8 @@ def lock_parts(
             write_json(request_path, request)
     if difference := describe_difference(json.loads(request_path.read_text()), request):
         raise InputError(
-            f"{folder} holds parts of another request ({difference}); finish that one, choose another --out or delete the folder"
+            f"{folder} holds parts of another request ({difference}); "
+            "finish that one, choose another --out or delete the folder"
         )
     return lock
 
@@ -221,7 +225,10 @@ def make_request(
     seed: int,  # of the noise
     stations: list | None,  # ids; all stations of the model if None
 ) -> GenerationRequest:
-    "A checked request. Raises `InputError` for unknown stations, no samples, or days that are none or in the wrong order."
+    """A checked request.
+
+    Raises `InputError` for unknown stations, no samples, or days that are none or in the wrong order.
+    """
     days = []
     for day in (first, last):
         try:
@@ -323,7 +330,10 @@ def write_traffic(
     n_threads: int = 1,  # blocks at a time
     progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
 ) -> int:  # rows of the table
-    "Write generated traffic; resumes an interrupted one. Raises `InputError` for parts of another request or a full disk."
+    """Write generated traffic; resumes an interrupted one.
+
+    Raises `InputError` for parts of another request or a full disk.
+    """
     out, metadata, n_blocks = Path(out), request.metadata(), request.n_blocks
     lock = lock_parts(out, metadata)
     if is_complete(out, metadata):

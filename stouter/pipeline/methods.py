@@ -36,8 +36,8 @@ from ..diffusion.forward import SCHEDULES
 from ..diffusion.objective import LOSSES, OBJECTIVES
 from ..diffusion.reverse import SAMPLERS
 from ..files import atomic_write, load_tensors
-from .dataset import PERIOD_HOURS, Datasets, no_progress
-from .provenance import default_device, isolated_seed
+from .dataset import PERIOD_HOURS, Datasets
+from .provenance import default_device, isolated_seed, no_progress
 from ..training.batches import fold_seed
 from ..training.distillation import TeacherSamples, distill, sample_teacher, select_conditions
 from ..training.generator import DiffusionGenerator
@@ -287,7 +287,8 @@ def distill_method(
 ) -> DiffusionGenerator:  # what generates, in eval mode
     """Distil the trained method to its number of sampling steps, or read the weights.
 
-    Files, all in `distillation`: `teacher_samples.safetensors`, `checkpoint.pt`, `training_log.jsonl`, `history.parquet`, `weights.safetensors`.
+    Files, all in `distillation`: `teacher_samples.safetensors`, `checkpoint.pt`, `training_log.jsonl`,
+    `history.parquet`, `weights.safetensors`.
     """
     student, stage = build_student(teacher, teacher.n_sampling_steps), folder / "distillation"
     if not (stage / "weights.safetensors").exists():

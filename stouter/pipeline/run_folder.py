@@ -45,7 +45,10 @@ def describe_difference(
 def read_manifest(
     folder: Path,  # of a run
 ) -> dict:  # seed and config
-    "The manifest that `lock_run` wrote. Raises `FileNotFoundError` for a folder without a run, `InputError` for a damaged one."
+    """The manifest that `lock_run` wrote.
+
+    Raises `FileNotFoundError` for a folder without a run, `InputError` for a damaged one.
+    """
     try:
         manifest = yaml.safe_load((folder / "run.yaml").read_text(encoding="utf-8"))
         return {"seed": manifest["seed"], "config": manifest["config"]}
@@ -109,7 +112,11 @@ def lock_run(
     config: ExperimentConfig,  # what the run depends on
     seed: int,  # and its seed
 ) -> TextIO:  # the lock, see `lock_folder`
-    "Lock `folder` for this run. Raises `InputError` if it holds results of another run, naming what differs, or another process works there."
+    """Lock `folder` for this run.
+
+    Raises `InputError` if it holds results of another run, naming what differs, or another process works
+    there.
+    """
     manifest = {"seed": seed, "config": config.model_dump(mode="json")}
     lock, path = lock_folder(folder), folder / "run.yaml"
     if not path.exists():
