@@ -66,7 +66,7 @@ def network_rates() -> dict[str, float]:
     data, method = TrafficDataset(torch.rand(n, 24), condition), build_method(config, dim, dim)
     training_args = TrainingArguments(**{**config.train.model_dump(), "n_updates": N_UPDATES, "batch_size": BATCH})
     training = best_rate(lambda: method.fit(data, training_args, 0), N_UPDATES, 2)
-    sampling = best_rate(lambda: method.sample(condition[:BATCH], 1, make_generator(0, 1)), BATCH, 10)
+    sampling = best_rate(lambda: method.sample(condition[:BATCH], 1, make_generator(0, 1)), BATCH, 20)
     return {"training": training, "sampling": sampling}
 
 
@@ -112,7 +112,7 @@ def generation_rate(run_folder: Path) -> float:
 def measure_checkout(checkout: Path, city: Path, run_folder: Path) -> dict[str, float]:
     "Rates of one checkout, measured in a new process."
     command = [sys.executable, "-W", "ignore", __file__, str(checkout), str(checkout), "--run", str(run_folder)]
-    path = {**os.environ, "PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+    path = {**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*command, "--child", str(city)], capture_output=True, text=True, check=True, env=path)
     return json.loads(done.stdout)
 
@@ -136,7 +136,7 @@ def measure(args: argparse.Namespace) -> dict:
         city, run_folder = Path(folder) / "city", Path(folder) / "run"
         shutil.copytree(args.run, run_folder)
         write_city = "import sys; from stouter.data.simulated_city import simulate_city; simulate_city(sys.argv[1])"
-        path = {**os.environ, "PYTHONPATH": str(args.old)}
+        path = {**os.environ, "PYTHONPATH": str(args.old.resolve())}
         subprocess.run([sys.executable, "-c", write_city, str(city)], check=True, env=path)
         for number in range(args.rounds):
             rounds.append({name: measure_checkout(getattr(args, name), city, run_folder) for name in ("old", "new")})
