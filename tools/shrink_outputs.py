@@ -1,4 +1,4 @@
-"Make stored figures small: PNGs of 128 colours. Called by `make nbs` with the notebooks' paths."
+"Store the figures of notebooks as PNGs of 128 colours. `make nbs` calls it with the paths of the notebooks."
 
 import base64
 import io
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 def shrink(png: str) -> str:
-    "A base64 PNG with a palette of 128 colours, or the same one if that is smaller."
+    "A base64 PNG with a palette of 128 colours, or the PNG as it is if that is smaller."
     small = io.BytesIO()
     Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128).save(small, "PNG", optimize=True)
     return min(png.replace("\n", ""), base64.b64encode(small.getvalue()).decode(), key=len)
@@ -22,4 +22,4 @@ for path in map(Path, sys.argv[1:]):
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = shrink(output["data"]["image/png"])
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
