@@ -20,7 +20,7 @@ import typer
 from tqdm import tqdm
 
 from .data import check_run, check_suffix, format_count, parse_days
-from ..config_file import experiments_folder, load_config, parse_yaml
+from ..config_file import experiments_folder, find_config, leading_comment, load_config, parse_yaml
 from ..files import InputError, atomic_write, read_json, write_json
 from ..pipeline.run_folder import lock_run
 
@@ -137,8 +137,14 @@ def run(
     out = out or Path("runs/run") / checked.name / f"seed{seed}"
     lock_run(out, checked, seed).close()
     if (out / "metrics.json").exists() and (out / "run.ipynb").exists():
+        if read_json(out / "provenance.json", {}).get("inputs"):
+            from stouter.pipeline.run import check_inputs
+
+            check_inputs(checked, out, tqdm)
         typer.echo(f"{out}: this run is finished; nothing to do\n", err=as_json)
     else:
+        if comment := leading_comment(find_config(config)):
+            typer.echo(f"{checked.name}: {comment}\n", err=as_json)
         execute(experiments_folder() / "run.ipynb", out / "run.ipynb", {"folder": str(out)})
     if as_json:
         metadata = read_json(out / "metrics.json")
