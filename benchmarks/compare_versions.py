@@ -112,8 +112,8 @@ def generation_rate(run_folder: Path) -> float:
 def measure_checkout(checkout: Path, city: Path, run_folder: Path) -> dict[str, float]:
     "Rates of one checkout, measured in a new process."
     command = [sys.executable, "-W", "ignore", __file__, str(checkout), str(checkout), "--run", str(run_folder)]
-    path = {**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, "--child", str(city)], capture_output=True, text=True, check=True, env=path)
+    environment = {**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--child", str(city)], capture_output=True, text=True, check=True, env=environment)
     return json.loads(done.stdout)
 
 
@@ -136,8 +136,8 @@ def measure(args: argparse.Namespace) -> dict:
         city, run_folder = Path(folder) / "city", Path(folder) / "run"
         shutil.copytree(args.run, run_folder)
         write_city = "import sys; from stouter.data.simulated_city import simulate_city; simulate_city(sys.argv[1])"
-        path = {**os.environ, "PYTHONPATH": str(args.old.resolve())}
-        subprocess.run([sys.executable, "-c", write_city, str(city)], check=True, env=path)
+        environment = {**os.environ, "PYTHONPATH": str(args.old.resolve())}
+        subprocess.run([sys.executable, "-c", write_city, str(city)], check=True, env=environment)
         for number in range(args.rounds):
             rounds.append({name: measure_checkout(getattr(args, name), city, run_folder) for name in ("old", "new")})
             print(f"round {number + 1}", rounds[-1], file=sys.stderr, flush=True)
