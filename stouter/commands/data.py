@@ -63,7 +63,7 @@ def parse_days(
         raise InputError(f"{option}: the last day {span[1].date()} lies before the first {span[0].date()}")
     return span
 
-
+# %% ../../nbs/10_cli/02_data_commands.ipynb #f5f2dcc0
 def check_run(
     folder: Path,  # of a run
     result: str,  # file that the command needs, "metrics.json"
@@ -93,7 +93,7 @@ def simulate(
 ) -> None:
     """Simulate a city and write its raw call-detail records.
 
-    Beside the records it writes the grid of the stations and the points of interest, for `stouter ingest`.
+    It also writes the grid of the stations and the points of interest that stouter ingest needs.
 
     \b
     Example:
@@ -180,7 +180,7 @@ def resolve_doi(
         "or give a DOI such as doi:10.7910/DVN/EGZHFV"
     )
 
-
+# %% ../../nbs/10_cli/02_data_commands.ipynb #b46d253f
 def download(
     collection: Annotated[
         str,

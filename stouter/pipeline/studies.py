@@ -91,7 +91,7 @@ def validate_choice(
             raise InputError(f"{field}: no {name!r}; choose from {', '.join(known)}{hint}")
     return list(wanted or known)
 
-
+# %% ../../nbs/08_pipeline/10_studies.ipynb #4d8908cf
 def find_shared_field(
     study: Study,  # whose variants change fields
     overrides: Mapping[str, str],  # dotted key -> value

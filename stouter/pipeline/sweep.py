@@ -178,7 +178,7 @@ def collect_metrics(
     columns = ["dataset", "variant", "seed", "method", "is_trained", "metric", "value"]
     return pd.concat(tables, ignore_index=True)[columns]
 
-
+# %% ../../nbs/08_pipeline/11_sweep.ipynb #b73b5420
 def settings_row(
     trial: Trial,  # finished
 ) -> dict[str, int | str]:  # column of `settings_table` -> value

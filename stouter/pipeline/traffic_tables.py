@@ -107,7 +107,7 @@ def read_traffic_table(
         )
     return frame if "sample" in frame else frame.assign(sample=0)
 
-
+# %% ../../nbs/08_pipeline/06_traffic_tables.ipynb #ba3055b8
 def to_array(
     frame: pd.DataFrame,  # columns station, time, sample, value; one service
     name: str,  # of the file, for the message
@@ -147,7 +147,7 @@ def read_station_positions(
         raise InputError(f"{real}: columns lon, lat, one row for each station: {error}") from None
     return found
 
-
+# %% ../../nbs/08_pipeline/06_traffic_tables.ipynb #08593206
 def station_positions(
     stations: pd.Index,  # (N,) ids that are evaluated
     positions: pd.DataFrame | None,  # of `read_station_positions`
