@@ -1,4 +1,4 @@
-"Store the figures of notebooks as PNGs of 128 colours. `make nbs` calls it with the paths of the notebooks."
+"Store the figures of notebooks as PNGs of 128 colours, without progress bars. `make nbs` gives it the notebooks."
 
 import base64
 import io
@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 from PIL import Image
+
+
+WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar of tqdm
 
 
 def shrink(png: str) -> str:
@@ -19,6 +22,8 @@ def shrink(png: str) -> str:
 for path in map(Path, sys.argv[1:]):
     notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [o for o in cell["outputs"] if WIDGET not in o.get("data", {})]
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = shrink(output["data"]["image/png"])
