@@ -8,7 +8,6 @@ from pathlib import Path
 
 from PIL import Image
 
-
 WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar of tqdm
 
 
