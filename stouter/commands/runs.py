@@ -63,7 +63,7 @@ def execute(
     strip_progress_bars(result)
     return result
 
-
+# %% ../../nbs/10_cli/03_run_commands.ipynb #886f242c
 def strip_progress_bars(
     notebook: Path,  # executed
 ) -> None:
