@@ -90,7 +90,7 @@ def this_interpreter() -> Iterator[str]:  # name of a kernel
             if before:
                 os.environ["JUPYTER_PATH"] = before
 
-
+# %% ../../nbs/10_cli/03_run_commands.ipynb #886f242c
 def strip_progress_bars(
     notebook: Path,  # executed
 ) -> None:

@@ -84,7 +84,7 @@ def exit_with_parent() -> None:
 
     threading.Thread(target=wait, daemon=True).start()
 
-
+# %% ../../nbs/08_pipeline/11_sweep.ipynb #360d3765
 CHILD = "from stouter.pipeline.sweep import run_child; run_child()"
 
 
