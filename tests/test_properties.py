@@ -46,7 +46,6 @@ SAFE = st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp"), exclude_
 IDS = st.one_of(
     st.integers(0, 10**18).map(str), st.from_regex(r"0[0-9]{1,5}", fullmatch=True), st.text(SAFE, min_size=1)
 )
-VOLUMES = st.one_of(st.just(np.nan), st.floats(0, 2**100, width=32))
 
 
 @st.composite
