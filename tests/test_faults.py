@@ -9,12 +9,15 @@ reader does not give this answer yet. `expected` is `ok: fact=value fact=value`,
 import csv
 import json
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from stouter.config_file import load_config
 from stouter.data.cdr import ingest_cdr
@@ -182,3 +185,10 @@ def test_the_table_is_well_formed():
     assert len(names) == len(set(names)) >= 60, "at least 60 rows, each with a name of its own"
     assert {row["kind"] for row in table} == set(KINDS) and {row["reader"] for row in table} == set(READERS)
     assert all(None not in row and None not in row.values() for row in table), "every row has six fields"
+
+
+def test_two_hundred_rounds_of_fuzzing(tmp_path):
+    "The inputs of failures are in the folder that the message names; `make fuzz` tries 10,000."
+    command = [sys.executable, "tools/fuzz.py", "--rounds", "200", "--seed", "2", "--out", str(tmp_path / "failures")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
