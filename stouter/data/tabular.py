@@ -17,7 +17,7 @@ import pandas as pd
 from stouter.data.columns import (
     check_columns,
     check_span,
-    clean_ids,
+    factorize_ids,
     find_part_hours,
     unknown_id,
 )
@@ -41,11 +41,10 @@ def parse_ids(
     values: pd.Series,  # ids as text or numbers, none missing
 ) -> pd.Series:  # int64 if all are whole numbers without leading zeros, else text
     "Station ids in one form. Raises `InputError` for fractions, also of a number too large to be exact."
-    ids = clean_ids(values, "table")
-    if ids.dtype == "int64":
-        return pd.Series(ids, index=values.index)
-    codes, unique = pd.factorize(ids)
-    text = pd.Series(unique).astype("string")
+    if values.dtype == "int64":
+        return values
+    codes, names = factorize_ids(values, "table")
+    text = pd.Series(names, dtype=object).astype(str)
     if text.str.fullmatch(WHOLE_NUMBER).all():
         ids = text.str.replace(r"\.0+$", "", regex=True).astype("int64").to_numpy()
     else:

@@ -221,7 +221,8 @@ def pivot_frame(
         if column == "station":
             positions[column] = find_ids(frame[column].to_numpy(), index, where)
             continue
-        positions[column] = index.get_indexer(times if column == "time" else frame[column])
+        codes, unique = pd.factorize(times if column == "time" else frame[column])
+        positions[column] = index.get_indexer(unique)[codes]
         if positions[column].min() < 0:
             unknown = frame[column].iloc[positions[column].argmin()]
             raise InputError(f"{where}: {column} {unknown} is not on the hourly grid; sum up the rows of each hour")
