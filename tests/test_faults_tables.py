@@ -258,6 +258,37 @@ FILES = {  # name: (name of the file, its content, more arguments, the right sum
         {},
         "lon and longitude",
     ),
+    "fields too many": (
+        "a.csv",
+        HEAD + LINES + "7,2013-11-01 02:00,net,1,234,9.1,45\n",
+        {},
+        "line 4: expected 6 fields",
+    ),
+    "fields too few": ("a.csv", HEAD + LINES + "7,2013-11-01 02:00,net,3\n", {}, "line 4: expected 6 fields"),
+    "line after blank lines": ("a.csv", HEAD + "\n\n" + LINES.replace("net,2", "net,-2"), {}, "a.csv, line 5: .*'-2'"),
+    "line after a quoted one of two": (
+        "a.csv",
+        HEAD.replace("lat", "lat,note") + (LINES.replace(",45", ',45,"two\nlines"')).replace("net,2", "net,x"),
+        {},
+        "a.csv, line 4: .*'x'",
+    ),
+    "tabs": ("a.tsv", (HEAD + LINES).replace(",", "\t"), {}, (1, 2, 3)),
+    "decimal comma in quotes": ("a.csv", HEAD + LINES.replace("net,2", 'net,"2,5"'), {}, "line 3: .*'2,5'"),
+    "decimal point beside semicolons": (
+        "a.csv",
+        (HEAD + LINES.replace("net,2", "net,2.5")).replace(",", ";"),
+        {},
+        (1, 2, 3.5),
+    ),
+    "thousands beside semicolons": (
+        "a.csv",
+        (HEAD + LINES.replace("net,2", "net,1.234")).replace(",", ";"),
+        {},
+        "line 3: .*'1.234'.*thousands",
+    ),
+    "id NA": ("a.csv", HEAD + LINES.replace("7,2", "NA,2"), {}, (1, 2, 3)),
+    "a comment": ("a.csv", "# made by hand\n" + HEAD + LINES, {}, "no column 'station'|expected 1 fields"),
+    "column twice": ("a.csv", HEAD.replace("lat", "lat,value") + LINES.replace(",45", ",45,9"), {}, "value and value"),
 }
 
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['WHOLE_NUMBER', 'DATE_FIRST', 'ALIASES', 'KEPT_COLUMNS', 'parse_ids', 'to_iso', 'parse_times', 'infer_summer_time',
-           'localize_times', 'check_aliases', 'read_station_table', 'stations_of_rows', 'choose_columns', 'check_rows',
-           'add_up_hours', 'read_rows', 'load_table', 'read_traffic']
+           'localize_times', 'check_aliases', 'read_station_table', 'stations_of_rows', 'choose_columns',
+           'check_thousands', 'check_rows', 'add_up_hours', 'read_rows', 'load_table', 'read_traffic']
 
 # %% ../../nbs/01_data/02b_tabular.ipynb #b574caa7
 from collections.abc import Callable, Sequence
@@ -205,6 +205,15 @@ def stations_of_rows(
             f"{where}: no columns lon and lat among {', '.join(frame)}; add them, or give a table stations=..."
         )
     table = named[["station", "lon", "lat"]].drop_duplicates().set_index("station")
+    for name in ("lon", "lat"):
+        degrees = pd.to_numeric(table[name], errors="coerce")
+        if degrees.isna().any():
+            station = table.index[degrees.isna()][0]
+            raise InputError(
+                f"{where}: {name} of station {station} is {table[name][degrees.isna()].iloc[0]!r}; "
+                "expected degrees, as a number"
+            )
+        table[name] = degrees
     if table.index.has_duplicates:
         station = table.index[table.index.duplicated()][0]
         raise InputError(f"{where}: station {station} has two positions; give one lon and lat for each station")
@@ -234,6 +243,22 @@ def choose_columns(
     return table[[*roles, *kept]].rename(columns=roles)
 
 
+def check_thousands(
+    given: pd.Series,  # text, each a number
+    frame: pd.DataFrame,  # its rows; row = position in the table
+    locate: Callable[[int], str],  # position of a row -> where it is, for the message
+) -> None:
+    "Raises `InputError` where every point in a column may be a thousands separator: `1.234` beside semicolons."
+    text = given.dropna().astype(str).str.strip()
+    with_point = text[text.str.contains(".", regex=False)]
+    if len(with_point) and with_point.str.fullmatch(r"[1-9]\d{0,2}\.\d{3}").all():
+        row = with_point.index[0]
+        raise InputError(
+            f"{locate(frame.row[row])}: {with_point[row]!r} may have a thousands separator or a decimal point; "
+            "write the numbers without separators and with a decimal comma, or as numbers"
+        )
+
+
 def check_rows(
     frame: pd.DataFrame,  # columns station, time, service, value as read; row = position in the table
     locate: Callable[[int], str],  # position of a row -> where it is, for the message
@@ -256,6 +281,8 @@ def check_rows(
             f"{locate(row.row)}: expected a number from 0 up, without thousands separators, got {str(row.value)!r}; "
             "correct it, and leave a missing one empty"
         )
+    if not pd.api.types.is_numeric_dtype(given) and given.notna().any():
+        check_thousands(given, frame, locate)
     return frame.assign(value=value)
 
 # %% ../../nbs/01_data/02b_tabular.ipynb #619395c7
