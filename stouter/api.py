@@ -22,7 +22,7 @@ from .html_report.page import browse_run
 from .pipeline import evaluate_tables as evaluation
 from .pipeline import run as pipeline
 from .pipeline.generate import describe_days, generate_traffic, make_request
-from .pipeline.traffic_tables import read_station_positions, read_traffic_table
+from .pipeline.traffic_tables import check_table, read_station_positions, read_traffic_table
 from .run_card import format_run_card, run_card_html
 
 # %% ../nbs/10_cli/04_python_api.ipynb #ee8fc858
@@ -177,10 +177,4 @@ def to_rows(
     if isinstance(traffic, str | Path):
         return read_traffic_table(Path(traffic))
     rows = traffic.to_frame() if isinstance(traffic, Traffic) else traffic
-    if missing := [name for name in ("station", "time", "service", "value") if name not in rows]:
-        raise InputError(
-            f"traffic table: no column {', '.join(missing)}; expected station, time, service, value and perhaps sample"
-        )
-    if getattr(rows.time.dtype, "tz", None) is None:
-        raise InputError("traffic table: column time has no time zone; use Series.dt.tz_localize")
-    return rows if "sample" in rows else rows.assign(sample=0)
+    return check_table(rows, "traffic table")

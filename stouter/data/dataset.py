@@ -91,15 +91,23 @@ class StationScaler:
     "Per-station minimum and range; scaled = (values - min_) / range_."
 
     min_: np.ndarray  # (N,) float32, smallest training volume
-    range_: np.ndarray  # (N,) float32, largest minus smallest, 1 where a station is constant
+    range_: np.ndarray  # (N,) float32, largest minus smallest, above 0
 
     @classmethod
-    def fit(cls, values: np.ndarray) -> "StationScaler":
-        "Minimum and range of each station's training volume (N, P, L). Raises `ValueError` for a station without data."
+    def fit(cls, values: np.ndarray, station: pd.Index | None = None) -> "StationScaler":
+        """Minimum and range of each station's training volume (N, P, L); `station` names them in messages.
+
+        Raises `ValueError` for stations without data and for constant ones.
+        """
         if empty := int(np.isnan(values).all((1, 2)).sum()):
             raise ValueError(f"{empty} stations have no training data; raise the coverage threshold to drop them")
         low, high = np.nanmin(values, (1, 2)), np.nanmax(values, (1, 2))
-        return cls(low.astype(np.float32), np.where(high > low, high - low, 1).astype(np.float32))
+        is_constant = ~(high > low)
+        if is_constant.any():
+            names = [str(name) for name in (np.arange(len(low)) if station is None else station)[is_constant]]
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            raise ValueError(f"{len(names)} stations are constant in training and have no scale: {shown}; drop them")
+        return cls(low.astype(np.float32), (high - low).astype(np.float32))
 
     def transform(self, values: np.ndarray, station: np.ndarray) -> np.ndarray:
         "Volumes (..., B, L) of the rows `station` (B,) in units of their stations."
