@@ -121,22 +121,22 @@ def read_cached(
     path: Path,  # a file of records
     timezone: str,  # IANA name of the city's time zone
     cache_dir: Path | None,  # of the stored tables; None: nothing is stored
-) -> tuple[FileReport, pa.Table, bool]:  # report, table of `read_file`, whether it was stored already
+) -> tuple[FileReport, pd.DataFrame, bool]:  # report, table of `read_file`, whether it was stored already
     "Read a file, or its stored table. Raises `InputError`, see `read_file`."
     cache_file = cache_dir and cache_dir / cache_name(path, timezone)
     if cache_file and cache_file.exists() and (cached := load_cached(cache_file)):
         report, table = cached
-        return dataclasses.replace(report, file=str(path)), table, True
+        return dataclasses.replace(report, file=str(path)), table.to_pandas(), True
     report, rows = read_file(path, timezone)
-    table = pa.Table.from_pandas(rows, preserve_index=False)
     if cache_file:
+        table = pa.Table.from_pandas(rows, preserve_index=False)
         split = [name for name in table.column_names if pa.types.is_floating(table.schema.field(name).type)]
         kept = table.replace_schema_metadata({"report": json.dumps(asdict(report))})
         with atomic_write(cache_file) as part:
             pq.write_table(
                 kept, part, compression="zstd", use_dictionary=["station", "time"], use_byte_stream_split=split
             )
-    return report, table, False
+    return report, rows, False
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #89d008e9
 @dataclass(frozen=True)
@@ -201,12 +201,11 @@ class IngestReport:
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #fc5b95c6
 def split_unknown_stations(
     path: Path,  # the file of records, for the message
-    table: pa.Table,  # of `read_cached`
+    rows: pd.DataFrame,  # of `read_cached`
     index: pd.Index,  # (N,) int64 ids of the stations
     unknown_stations: str,  # "error" or "skip" the lines of others
 ) -> tuple[pd.DataFrame, dict[int, int]]:  # rows of known stations; lines of the others by station
     "Separate rows of unknown stations. Raises `InputError` with the first line of one if they are errors."
-    rows = table.to_pandas()
     is_known = index.get_indexer(rows.station) >= 0
     unknown = rows[~is_known].groupby("station").lines.sum()
     if len(unknown) and unknown_stations == "error":
@@ -218,7 +217,7 @@ def split_unknown_stations(
             "pass the table (grid) that belongs to these records, or set such lines aside: --unknown-stations skip "
             'on the command line, unknown_stations="skip" in Python'
         )
-    return rows[is_known], {int(station): int(lines) for station, lines in unknown.items()}
+    return rows if is_known.all() else rows[is_known], {int(station): int(lines) for station, lines in unknown.items()}
 
 
 def check_overlap(
