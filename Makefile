@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev-installed
 NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/tutorials/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
-.PHONY: demo lint test test-kernels nbs py docs lab readme results clean
+.PHONY: demo lint test test-kernels nbs py docs fuzz lab readme results clean
 
 demo: $(RUN)  ## simulated city -> generated traffic, measured
 	$(BIN)/stouter run demo --out runs/run/demo/seed0
@@ -31,6 +31,9 @@ test-kernels: $(DEV)  ## what compares floats, again with other kernels of the p
 	for folder in $(FLOAT_NOTEBOOKS); do \
 		OMP_NUM_THREADS=1 $(KERNELS) $(BIN)/nbdev_test --n_workers 2 --do_print --path $$folder || exit 1; done
 	OMP_NUM_THREADS=1 $(KERNELS) $(BIN)/python -m pytest $(FLOAT_TESTS) -q
+
+fuzz: $(DEV)  ## 10,000 mutated input files; those that fail are kept in runs/fuzz_failures/
+	OMP_NUM_THREADS=1 $(BIN)/python tools/fuzz.py --rounds 10000 --out runs/fuzz_failures
 
 nbs: $(DEV)  ## execute every notebook in place, clean, export
 	for nb in $(NOTEBOOKS); do OMP_NUM_THREADS=1 $(BIN)/jupyter-nbconvert --log-level ERROR \

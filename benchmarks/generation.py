@@ -1,10 +1,12 @@
-"""How long does a month of a city take? `generate` on a finished run, from the request to the parquet file.
+"""Speed and memory of generation: `write_traffic` on a finished run, from the request to the parquet file.
 
-    OMP_NUM_THREADS=1 python benchmarks/generation.py RUN_DIR [--stations 20] [--days 31] [--steps 20] [--threads 1] [--json | --write]
+    OMP_NUM_THREADS=1 python benchmarks/generation.py RUN_DIR [--stations 20] [--days 31] [--steps 20] [--threads 1]
+        [--out FILE] [--json | --write]
 
-Prints station-days per second, by the wall clock and by CPU time of all threads; the share of CPU time spent outside the network's walk (noise,
-scales, calendar, columns, parquet, joining); the peak of memory; and what Milan's month (307,055 station-days) would take at this rate.
-RUN_DIR is only read; `--stations 507 --days 606` on Nanjing is a month of Milan for real.
+Prints station-days per second of wall clock and of CPU time of all threads; the fraction of CPU time spent outside the
+sampler (noise, scales, calendar, columns, parquet, merging of parts); peak memory; and the CPU time of a month of Milan
+(307,055 station-days) at this rate. RUN_DIR is only read; on Nanjing, `--stations 507 --days 606` are as many
+station-days as a month of Milan.
 """
 
 import argparse
@@ -15,50 +17,52 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from kept import finish
+from reporting import run_benchmark
 
-from stouter.pipeline.generate import BLOCK_SIZE, generate
-from stouter.pipeline.run import open_run
+from stouter.pipeline.generate import BLOCK_SIZE, make_request, write_traffic
+from stouter.pipeline.run import load_run
 
 MONTH = 307_055  # station-days of Milan in 31 days that Table 1 counts
 
 
-def measure(run: Path, n_stations: int, n_days: int, n_steps: int | None, threads: int) -> dict:
-    experiment, walks = open_run(run), []
-    experiment.config = experiment.config.model_copy(update={"n_threads": threads})
-    method = experiment.generator
-    method.n_sampling_steps = n_steps = n_steps or method.n_sampling_steps
-    real = method.sample
+def measure(args: argparse.Namespace) -> dict:
+    run, sampling_seconds = load_run(args.run), []
+    if args.steps:
+        run.method.n_sampling_steps = args.steps
+    sample = run.method.sample
 
-    def sample(*arguments):
-        started = time.thread_time()
-        out = real(*arguments)
-        walks.append(time.thread_time() - started)
-        return out
+    def timed_sample(*arguments):
+        start_time = time.thread_time()
+        x = sample(*arguments)
+        sampling_seconds.append(time.thread_time() - start_time)
+        return x
 
-    method.sample = sample
-    stations, first = experiment.traffic.stations.index[:n_stations], pd.Timestamp("2016-01-04")
-    with tempfile.TemporaryDirectory() as place:
-        out, wall, cpu = Path(place) / "table.parquet", time.perf_counter(), time.process_time()
-        rows = generate(experiment, first, first + pd.Timedelta(days=n_days - 1), 1, out, stations=list(stations))
-        wall, cpu, size = time.perf_counter() - wall, time.process_time() - cpu, out.stat().st_size
-    days = len(stations) * n_days
+    run.method.sample = timed_sample
+    stations, first = list(run.city.traffic.stations.index[: args.stations]), pd.Timestamp("2016-01-04")
+    last = first + pd.Timedelta(days=args.days - 1)
+    with tempfile.TemporaryDirectory() as folder:
+        out = args.out or Path(folder) / "table.parquet"
+        wall, cpu = time.perf_counter(), time.process_time()
+        rows = write_traffic(make_request(run.model, first, last, 1, 0, stations), out, args.threads)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        size = out.stat().st_size
+    station_days = len(stations) * args.days
     return {
-        "run": f"{experiment.config.name}/seed{experiment.seed}",
-        "sampler": f"{experiment.config.diffusion.sampler}-{n_steps}",
+        "run": f"{run.config.name}/seed{run.seed}",
+        "sampler": f"{run.config.diffusion.sampler}-{getattr(run.method, 'n_sampling_steps', 1)}",
         "torch": torch.__version__,
-        "threads": threads,
+        "threads": args.threads,
         "block": BLOCK_SIZE,
-        "station_days": days,
+        "station_days": station_days,
         "rows": rows,
         "megabytes": size / 1e6,
         "seconds": wall,
         "cpu_seconds": cpu,
-        "station_days_per_second": days / wall,
-        "station_days_per_cpu_second": days / cpu,
-        "share_outside_network": 1 - sum(walks) / cpu,
+        "station_days_per_second": station_days / wall,
+        "station_days_per_cpu_second": station_days / cpu,
+        "fraction_outside_sampler": 1 - sum(sampling_seconds) / cpu,
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "cpu_seconds_for_307055": MONTH / days * cpu,
+        "cpu_seconds_for_307055": MONTH / station_days * cpu,
     }
 
 
@@ -69,4 +73,5 @@ if __name__ == "__main__":
     parser.add_argument("--days", type=int, default=31)
     parser.add_argument("--steps", type=int, help="of the sampler; the run's if not given")
     parser.add_argument("--threads", type=int, default=1)
-    finish(parser, __file__, lambda a: measure(a.run, a.stations, a.days, a.steps, a.threads))
+    parser.add_argument("--out", type=Path, help="parquet file that is kept; a temporary one if not given")
+    run_benchmark(parser, __file__, measure)

@@ -1,8 +1,10 @@
-"""How fast the graph of base stations is built, in how much memory, and what an epoch of its pretraining costs.
+"""Speed and memory of building the base station graph, and cost of an epoch of its pretraining.
 
-Graphs: random stations at a constant density, each size in a process of its own, so that the peak belongs to it; `per n log n` is
-the processor time divided by n log n, relative to the smallest size. The same process then pretrains GCN for one epoch, in pieces if the graph is large. Epochs: every encoder on a grid of Milan's size (10,000 squares, 577,776
-edges), median of several; `edge list` is the same epoch with PyTorch Geometric's own networks. Ratios are within one run.
+Graphs: random stations at a constant density, each size in its own process, so that the peak memory is its own;
+`per n log n` is the CPU time divided by n log n, relative to the smallest size. The same process then pretrains GCN for
+one epoch, on subgraphs if the graph is large. Epochs: every encoder on a grid of Milan's size (10,000 squares, 577,776
+edges), median of several; `edge list` is the same epoch with the networks of PyTorch Geometric. Ratios are within one
+run.
 
     OMP_NUM_THREADS=1 python benchmarks/graphs.py
     OMP_NUM_THREADS=1 python benchmarks/graphs.py --sizes 10000 100000 [--json | --write]
@@ -21,7 +23,7 @@ import time
 import numpy as np
 import pandas as pd
 import torch
-from kept import finish
+from reporting import run_benchmark
 
 from stouter.graphs.encoders import ENCODERS
 from stouter.graphs.graphmae import MAX_EDGES, GraphMAE, Subgraph, apply_mask, pretrain, run_epoch, sample_mask
@@ -37,47 +39,47 @@ def build(n_stations: int, degree: float) -> dict:
     stations, counts = pd.DataFrame({"lon": lon, "lat": lat}), pd.DataFrame(rng.poisson(2, (n_stations, 8)))
     wall, cpu = time.perf_counter(), time.process_time()
     graph = base_station_graph(stations, counts)
-    done = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-    done["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    costs = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    costs["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     cpu = time.process_time()
-    pretrain(graph, ENCODERS["gcn"], n_epochs=1)  # one step for each piece, and the held-out mask
-    done |= {
+    pretrain(graph, ENCODERS["gcn"], n_epochs=1)  # one update for each subgraph, and the validation mask
+    costs |= {
         "epoch_cpu_seconds": time.process_time() - cpu,
         "epoch_peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
-    return {"stations": n_stations, **describe_graph(graph), **done, "pieces": -(-graph.num_edges // MAX_EDGES)}
+    subgraphs = -(-graph.num_edges // MAX_EDGES)
+    return {"stations": n_stations, **describe_graph(graph), **costs, "subgraphs": subgraphs}
 
 
-def grow(sizes: list[int], degree: float) -> list[dict]:
-    "The sizes one after the other, each in its own process."
+def build_sizes(sizes: list[int], degree: float) -> list[dict]:
+    "One size after the other, each in its own process."
     rows = []
     for size in sizes:
-        words = [sys.executable, "-W", "ignore", __file__, "--build", str(size), "--degree", str(degree)]
-        rows.append(json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout))
-    cost = [row["cpu_seconds"] / (row["stations"] * math.log(row["stations"])) for row in rows]
-    return [{**row, "per_n_log_n": c / cost[0]} for row, c in zip(rows, cost)]
+        command = [sys.executable, "-W", "ignore", __file__, "--build", str(size), "--degree", str(degree)]
+        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    costs = [row["cpu_seconds"] / (row["stations"] * math.log(row["stations"])) for row in rows]
+    return [{**row, "per_n_log_n": cost / costs[0]} for row, cost in zip(rows, costs)]
 
 
-def theirs() -> dict:
-    "The same four networks on PyTorch Geometric's own arithmetic."
+def edge_list_encoders() -> dict:
+    "The same four networks of PyTorch Geometric."
     import torch_geometric.nn as pyg
 
     return {"gin": pyg.GIN, "gcn": pyg.GCN, "gat": pyg.GAT, "sage": pyg.GraphSAGE}
 
 
-def epoch_of(kind: type, graph, repeats: int) -> float:
-    "Median seconds of an epoch: mask, forward, backward, step."
+def epoch_seconds(encoder: type, graph, repeats: int) -> float:
+    "Median seconds of an epoch: mask, forward, backward, optimizer."
     torch.manual_seed(0)
-    model = GraphMAE(kind(graph.num_features, 64, 2, 32), kind(32, 64, 1, graph.num_features), graph.num_features, 32)
-    optimizer, whole = (
-        torch.optim.Adam(model.parameters()),
-        Subgraph(torch.arange(graph.num_nodes), graph.edge_index, graph.num_nodes),
-    )
+    n_features = graph.num_features
+    model = GraphMAE(encoder(n_features, 64, 2, 32), encoder(32, 64, 1, n_features), n_features, 32)
+    optimizer = torch.optim.Adam(model.parameters())
+    whole = Subgraph(torch.arange(graph.num_nodes), graph.edge_index, graph.num_nodes)
     seconds = []
     for _ in range(repeats + 1):  # the first one sorts the edges
-        start = time.perf_counter()
+        start_time = time.perf_counter()
         run_epoch(model, [apply_mask(graph, sample_mask(graph.num_nodes, 0.5), whole)], optimizer)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.perf_counter() - start_time)
     return statistics.median(seconds[1:])
 
 
@@ -90,31 +92,36 @@ def epochs(repeats: int) -> list[dict]:
     rows = [
         {
             "encoder": name,
-            "ms": 1000 * epoch_of(kind, graph, repeats),
-            "edge_list_ms": 1000 * epoch_of(theirs()[name], graph, 2),
+            "ms": 1000 * epoch_seconds(encoder, graph, repeats),
+            "edge_list_ms": 1000 * epoch_seconds(edge_list_encoders()[name], graph, 2),
         }
-        for name, kind in ENCODERS.items()
+        for name, encoder in ENCODERS.items()
     ]
     gin = next(row["ms"] for row in rows if row["encoder"] == "gin")
     return [{**row, "of_gin": row["ms"] / gin, "of_edge_list": row["ms"] / row["edge_list_ms"]} for row in rows]
 
 
-def measure(words: argparse.Namespace) -> dict:
-    if words.build:
-        print(json.dumps(build(words.build, words.degree)))
+def measure(args: argparse.Namespace) -> dict:
+    if args.build:
+        print(json.dumps(build(args.build, args.degree)))
         sys.exit()
-    graphs = grow(words.sizes, words.degree)
-    if words.dense:
-        graphs += [
-            {**row, "per_n_log_n": None} for row in grow(words.sizes[-1:], words.dense)
-        ]  # another density, another curve
+    graphs = build_sizes(args.sizes, args.degree)
+    if args.dense:  # another density, which `per n log n` of the others does not apply to
+        graphs += [{**row, "per_n_log_n": None} for row in build_sizes(args.sizes[-1:], args.dense)]
     return {
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "torch": torch.__version__,
         "graphs": graphs,
-        "epochs": epochs(words.repeats),
+        "epochs": epochs(args.repeats),
     }
+
+
+def format_cell(value: float | None, is_integer: bool) -> str:
+    "A number as text; nothing for None."
+    if value is None:
+        return ""
+    return f"{value:,}" if is_integer else f"{value:.2f}"
 
 
 def show(result: dict) -> None:
@@ -127,16 +134,13 @@ def show(result: dict) -> None:
         "cpu_seconds": "CPU s",
         "peak_gib": "peak GiB",
         "per_n_log_n": "per n log n",
-        "pieces": "pieces",
+        "subgraphs": "subgraphs",
         "epoch_cpu_seconds": "pretraining, one epoch and embedding, CPU s",
         "epoch_peak_gib": "its peak GiB",
     }
-    whole = {"stations", "directed_edges", "isolated", "pieces"}
+    integers = {"stations", "directed_edges", "isolated", "subgraphs"}
     table = pd.DataFrame(
-        [
-            {names[k]: "" if row[k] is None else f"{row[k]:,}" if k in whole else f"{row[k]:.2f}" for k in names}
-            for row in result["graphs"]
-        ]
+        [{title: format_cell(row[key], key in integers) for key, title in names.items()} for row in result["graphs"]]
     )
     print(f"{result['threads']} thread(s), {result['machine']}, torch {result['torch']}\n")
     print(table.to_markdown(index=False, disable_numparse=True, colalign=["right"] * len(names)))
@@ -147,10 +151,8 @@ def show(result: dict) -> None:
         "of_gin": "of GIN",
         "of_edge_list": "of edge list",
     }
-    print(
-        "\n"
-        + pd.DataFrame(result["epochs"])[list(names)].rename(columns=names).to_markdown(index=False, floatfmt=",.2f")
-    )
+    table = pd.DataFrame(result["epochs"])[list(names)].rename(columns=names)
+    print("\n" + table.to_markdown(index=False, floatfmt=",.2f"))
 
 
 if __name__ == "__main__":
@@ -165,4 +167,4 @@ if __name__ == "__main__":
     )
     parser.add_argument("--repeats", type=int, default=7, help="epochs measured")
     parser.add_argument("--build", type=int, help=argparse.SUPPRESS)
-    finish(parser, __file__, measure, show)
+    run_benchmark(parser, __file__, measure, show)

@@ -1,5 +1,6 @@
-"""Realism of ten thousand stations, a month and sixteen samples: seconds of every part, and the peak of memory.
-With --methods M also M methods one by one against one `RealismEvaluator` for all of them.
+"""Cost of realism metrics for ten thousand stations, a month and sixteen samples: seconds of every part, peak memory.
+
+With --methods M also the time of M methods with one `RealismEvaluator` each, beside one `RealismEvaluator` for all.
 
     python benchmarks/realism.py [--stations 10000] [--days 31] [--samples 16] [--methods 0] [--json | --write]
     python benchmarks/realism.py --stations 60 --days 7 --methods 6
@@ -10,7 +11,7 @@ import resource
 import time
 
 import numpy as np
-from kept import finish
+from reporting import run_benchmark
 
 from stouter.evaluation.memorization import memorization_metrics
 from stouter.evaluation.realism import RealismEvaluator, realism_metrics, split_into_days
@@ -19,8 +20,8 @@ from stouter.evaluation.temporal import temporal_metrics
 from stouter.evaluation.two_sample_tests import two_sample_metrics
 
 
-def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    "Traffic with a daily rhythm and noise; one city after the other, so that making it costs no memory."
+def make_days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    "Traffic with a daily wave and noise, (*shape, 24); filled part by part, which needs no further memory."
     out = np.empty((*shape, 24), np.float32)
     for city in out.reshape(-1, *out.shape[-3:]):
         city[:] = rng.standard_normal(city.shape, dtype=np.float32)
@@ -30,58 +31,57 @@ def days(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def compare(
-    real: np.ndarray, methods: list, clock: np.ndarray, train: np.ndarray, positions: np.ndarray
+    real: np.ndarray, methods: list, hour_of_week: np.ndarray, train: np.ndarray, positions: np.ndarray
 ) -> dict[str, float]:
-    "Seconds of several methods, each with an evaluator of its own and all with one; the numbers must be the same."
-    begin = time.perf_counter()
-    alone = [realism_metrics(real, generated, clock, train, positions) for generated in methods]
-    middle = time.perf_counter()
-    evaluator = RealismEvaluator(real, clock, train, positions, len(methods[0]))
-    together = [evaluator.evaluate(generated) for generated in methods]
-    end = time.perf_counter()
-    if alone != together:
-        raise AssertionError("one evaluator for all methods changed a number")
+    "Seconds of several methods with one evaluator each and with one for all; the metrics must be the same."
+    start_time = time.perf_counter()
+    separate = [realism_metrics(real, generated, hour_of_week, train, positions) for generated in methods]
+    separate_seconds = time.perf_counter() - start_time
+    start_time = time.perf_counter()
+    evaluator = RealismEvaluator(real, hour_of_week, train, positions, len(methods[0]))
+    shared = [evaluator.evaluate(generated) for generated in methods]
+    shared_seconds = time.perf_counter() - start_time
+    if separate != shared:
+        raise AssertionError("one evaluator for all methods changed a metric")
     return {
-        "one by one, s": middle - begin,
-        "one evaluator for all, s": end - middle,
-        "ratio": (middle - begin) / (end - middle),
+        "one evaluator each, s": separate_seconds,
+        "one evaluator for all, s": shared_seconds,
+        "ratio": separate_seconds / shared_seconds,
     }
 
 
 def measure(args: argparse.Namespace) -> dict:
     rng = np.random.default_rng(0)
-    real, train = days(rng, (args.stations, args.days)), days(rng, (args.stations, args.days))
-    generated = days(rng, (args.samples, args.stations, args.days))
-    clock = np.arange(24 * args.days).reshape(args.days, 24) % 168
+    real, train = make_days(rng, (args.stations, args.days)), make_days(rng, (args.stations, args.days))
+    generated = make_days(rng, (args.samples, args.stations, args.days))
+    hour_of_week = np.arange(24 * args.days).reshape(args.days, 24) % 168
     positions = rng.uniform([9.0, 45.3], [9.3, 45.5], (args.stations, 2))
     parts = {
-        "check": lambda: split_into_days(real, generated, clock, train),
-        "rhythm": lambda: temporal_metrics(real, generated, clock),
-        "space": lambda: spatial_metrics(real, generated, clock, positions, rng),
-        "two samples": lambda: two_sample_metrics(real, generated, clock, rng),
-        "memory": lambda: memorization_metrics(real, generated, clock, train, rng),
+        "days": lambda: split_into_days(real, generated, hour_of_week, train),
+        "temporal": lambda: temporal_metrics(real, generated, hour_of_week),
+        "spatial": lambda: spatial_metrics(real, generated, hour_of_week, positions, rng),
+        "two-sample": lambda: two_sample_metrics(real, generated, hour_of_week, rng),
+        "memorization": lambda: memorization_metrics(real, generated, hour_of_week, train, rng),
     }
-    found = {"stations": args.stations, "days": args.days, "samples": args.samples, "seconds": {}}
+    result = {"stations": args.stations, "days": args.days, "samples": args.samples, "seconds": {}}
     for name, part in parts.items():
-        begin = time.perf_counter()
+        start_time = time.perf_counter()
         part()
-        found["seconds"][name] = round(time.perf_counter() - begin, 1)
-    found["seconds"]["all"] = round(sum(found["seconds"].values()), 1)
+        result["seconds"][name] = round(time.perf_counter() - start_time, 1)
+    result["seconds"]["all"] = round(sum(result["seconds"].values()), 1)
     if args.methods:
-        found["methods"] = compare(
-            real, [days(rng, generated.shape[:-1]) for _ in range(args.methods)], clock, train, positions
-        )
-    found["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
-    return found
+        methods = [make_days(rng, generated.shape[:-1]) for _ in range(args.methods)]
+        result["methods"] = compare(real, methods, hour_of_week, train, positions)
+    result["peak_gib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
+    return result
 
 
-def show(found: dict) -> None:
-    print(
-        f"{found['stations']} stations x {found['days']} days x {found['samples']} samples, peak {found['peak_gib']} GiB"
-    )
-    for name, seconds in found["seconds"].items():
+def show(result: dict) -> None:
+    size = f"{result['stations']} stations x {result['days']} days x {result['samples']} samples"
+    print(f"{size}, peak {result['peak_gib']} GiB")
+    for name, seconds in result["seconds"].items():
         print(f"  {name:12} {seconds:7.1f} s")
-    for name, value in found.get("methods", {}).items():
+    for name, value in result.get("methods", {}).items():
         print(f"  {name:28} {value:7.2f}")
 
 
@@ -89,4 +89,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, value in {"stations": 10_000, "days": 31, "samples": 16, "methods": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    finish(parser, __file__, measure, show)
+    run_benchmark(parser, __file__, measure, show)

@@ -1,7 +1,8 @@
-"""Where a training step spends its time, and what share of the machine it reaches.
+"""Time of the parts of a training step, and the fraction of the machine's peak rate that it reaches.
 
-One run times the real `DiffusionTask.training_step`: forward, backward and optimiser (clipping included) are measured inside it, the rest is
-what remains of the whole. The matrix peak is a large `torch.mm` in the same run. `--bf16` adds a step under autocast.
+Times `DiffusionTask.training_step`: forward, backward and optimizer (clipping included) are measured inside it, the
+rest is what remains of the whole. The peak rate is that of a large `torch.mm` in the same process. `--bf16` adds a
+forward and backward pass under bfloat16 autocast.
 
     python benchmarks/training.py --json
 """
@@ -12,7 +13,7 @@ import statistics
 import time
 
 import torch
-from kept import finish
+from reporting import run_benchmark
 
 from stouter.data.dataset import Condition, TrafficDataset
 from stouter.denoisers.stunet import STUnet
@@ -23,31 +24,35 @@ from stouter.training.state import TrainingArguments, TrainState
 from stouter.training.trainer import DiffusionTask, SingleProcess
 
 
-class Watch:
+class Stopwatch:
     "Seconds spent in named parts of the current step."
 
     def __init__(self):
-        self.parts = {}
+        self.seconds = {}
 
-    def around(self, name, function):
+    def wrap(self, name, function):
+        "The function, timed."
+
         def timed(*args, **kwargs):
-            start = time.perf_counter()
+            start_time = time.perf_counter()
             out = function(*args, **kwargs)
-            self.parts[name] = self.parts.get(name, 0.0) + time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start_time
             return out
 
         return timed
 
 
 class TimedProcess(SingleProcess):
+    "One process whose backward pass is timed."
+
     def __init__(self, watch):
-        self.backward = watch.around("backward", super().backward)
+        self.backward = watch.wrap("backward", super().backward)
 
 
-def samples(n, length):
-    week = (
-        torch.arange(168).reshape(7, 24).repeat(n // 7 + 1, 1)[:n] if length == 24 else torch.arange(168).repeat(n, 1)
-    )
+def make_data(n, length):
+    "Random samples of 28 stations."
+    week = torch.arange(168).reshape(-1, length)
+    week = week.repeat(n // len(week) + 1, 1)[:n]
     x = torch.rand(n, length, generator=make_generator(1))
     return TrafficDataset(x, Condition(torch.arange(n) % 28, week, torch.randn(28, 32), torch.randn(168, 32)))
 
@@ -57,14 +62,14 @@ def matrix_peak(n=1024, repeats=10):
     a, b = torch.randn(n, n), torch.randn(n, n)
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start_time = time.perf_counter()
         torch.mm(a, b)
-        times.append(time.perf_counter() - start)
+        times.append(time.perf_counter() - start_time)
     return 2 * n**3 / min(times)
 
 
 def forward_flops(denoiser, x, t, condition):
-    "Multiply-adds of one forward pass, times two."
+    "Floating point operations of one forward pass."
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -72,54 +77,58 @@ def forward_flops(denoiser, x, t, condition):
     return counter.get_total_flops()
 
 
-def measure(args):
-    torch.manual_seed(0)
-    torch.set_num_threads(args.threads)
-    watch, data = Watch(), samples(4 * args.batch_size, args.length)
-    training_args = TrainingArguments(batch_size=args.batch_size, weekday_randomization=0.5)
-    task = DiffusionTask(
-        data, OBJECTIVES["v_prediction"](linear_schedule()), LOSSES["mse"], training_args, 0, TimedProcess(watch)
-    )
-    denoiser = STUnet(32, 32, args.width)
-    state = TrainState.create(denoiser, training_args)
-    state.optimizer.step = watch.around("optimizer", state.optimizer.step)
-    state.ema.update_parameters = watch.around("average", state.ema.update_parameters)
-    clip, forward = torch.nn.utils.clip_grad_norm_, watch.around("forward", denoiser)
-    torch.nn.utils.clip_grad_norm_ = watch.around("optimizer", clip)
+def time_steps(denoiser, task, state, watch, args):
+    "Seconds of every step after the warm-up (R,), and of its parts (R dictionaries)."
+    timed_forward = watch.wrap("forward", denoiser)
 
-    class Timed(torch.nn.Module):
+    class TimedDenoiser(torch.nn.Module):
         parameters = denoiser.parameters
 
         def forward(self, *inputs):
-            return forward(*inputs)
+            return timed_forward(*inputs)
 
-    def cast(*inputs):
-        with torch.autocast("cpu", torch.bfloat16):
-            return denoiser(*inputs).float()
-
-    module, rows, wholes, in_bf16 = Timed(), [], [], []
-    x0, t, eps, condition = task.batch(0, torch.device("cpu"))
+    state.optimizer.step = watch.wrap("optimizer", state.optimizer.step)
+    state.ema.update_parameters = watch.wrap("average", state.ema.update_parameters)
+    clip, module, rows, step_seconds = torch.nn.utils.clip_grad_norm_, TimedDenoiser(), [], []
+    torch.nn.utils.clip_grad_norm_ = watch.wrap("optimizer", clip)
     for n in range(args.warmup + args.repeats):
-        watch.parts.clear()
-        start = time.perf_counter()
+        watch.seconds.clear()
+        start_time = time.perf_counter()
         state.history.append((n + 1, *task.training_step(state, module), float("nan"), 0.0))
-        if n >= args.warmup:
-            wholes.append(time.perf_counter() - start)
-            rows.append(dict(watch.parts))
-        if args.bf16:
-            start = time.perf_counter()
-            (cast(x0, t, condition) ** 2).mean().backward()
-            half = time.perf_counter() - start
-            start = time.perf_counter()
-            (denoiser(x0, t, condition) ** 2).mean().backward()
-            if n >= args.warmup:
-                in_bf16.append(half / (time.perf_counter() - start))
+        step_seconds.append(time.perf_counter() - start_time)
+        rows.append(dict(watch.seconds))
     torch.nn.utils.clip_grad_norm_ = clip
-    middle = {
-        name: statistics.median(row[name] for row in rows) for name in ("forward", "backward", "optimizer", "average")
-    }
-    step, flops, peak = statistics.median(wholes), forward_flops(denoiser, x0, t, condition), matrix_peak()
-    inside = middle["forward"] + middle["backward"] + middle["optimizer"]
+    return step_seconds[args.warmup :], rows[args.warmup :]
+
+
+def bf16_ratio(denoiser, inputs, repeats):
+    "Time of a forward and backward pass under bfloat16 autocast over that in single precision, median."
+
+    def pass_seconds(use_bf16):
+        start_time = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=use_bf16):
+            out = denoiser(*inputs).float()
+        (out**2).mean().backward()
+        return time.perf_counter() - start_time
+
+    return statistics.median(pass_seconds(True) / pass_seconds(False) for _ in range(repeats))
+
+
+def measure(args):
+    torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
+    watch, data = Stopwatch(), make_data(4 * args.batch_size, args.length)
+    training_args = TrainingArguments(batch_size=args.batch_size, weekday_randomization=0.5)
+    objective = OBJECTIVES["v_prediction"](linear_schedule())
+    task = DiffusionTask(data, objective, LOSSES["mse"], training_args, 0, TimedProcess(watch))
+    denoiser = STUnet(32, 32, args.width)
+    state = TrainState.create(denoiser, training_args)
+    x0, t, _, condition = task.batch(0, torch.device("cpu"))
+    step_seconds, rows = time_steps(denoiser, task, state, watch, args)
+    parts = ("forward", "backward", "optimizer")
+    median = {name: statistics.median(row[name] for row in rows) for name in (*parts, "average")}
+    step, flops, peak = statistics.median(step_seconds), forward_flops(denoiser, x0, t, condition), matrix_peak()
+    outside = [1 - sum(row[name] for name in parts) / seconds for row, seconds in zip(rows, step_seconds)]
     result = {
         "machine": platform.processor() or platform.machine(),
         "torch": torch.__version__,
@@ -130,16 +139,15 @@ def measure(args):
         "parameters": sum(p.numel() for p in denoiser.parameters()),
         "step_ms": 1e3 * step,
         "samples_per_second": args.batch_size / step,
-        **{f"{name}_ms": 1e3 * value for name, value in middle.items()},
-        "outside_share": statistics.median(
-            1 - sum(row[k] for k in ("forward", "backward", "optimizer")) / whole for row, whole in zip(rows, wholes)
-        ),
-        "forward_share_of_peak": flops / middle["forward"] / peak,
-        "step_share_of_peak": 3 * flops / step / peak,
+        **{f"{name}_ms": 1e3 * value for name, value in median.items()},
+        "fraction_outside": statistics.median(outside),
+        "forward_fraction_of_peak": flops / median["forward"] / peak,
+        "step_fraction_of_peak": 3 * flops / step / peak,
         "peak_gflops": peak / 1e9,
     }
-    assert inside <= max(wholes)
-    return {**result, **({"bf16_time_over_fp32": statistics.median(in_bf16)} if in_bf16 else {})}
+    if args.bf16:
+        result["bf16_time_over_fp32"] = bf16_ratio(denoiser, (x0, t, condition), args.repeats)
+    return result
 
 
 if __name__ == "__main__":
@@ -151,6 +159,6 @@ if __name__ == "__main__":
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument(
-        "--bf16", action="store_true", help="also compare a forward and backward pass under bfloat16 autocast"
+        "--bf16", action="store_true", help="also time a forward and backward pass under bfloat16 autocast"
     )
-    finish(parser, __file__, measure)
+    run_benchmark(parser, __file__, measure)

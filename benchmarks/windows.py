@@ -1,4 +1,4 @@
-"Batches of station-days straight from the disk: a memory map of the array in a NetCDF file. Used by `traffic.py`."
+"Memory map of the array in a NetCDF file, and batches of station-days from it. Used by `traffic.py`."
 
 import mmap
 from pathlib import Path
@@ -12,11 +12,11 @@ from stouter.data.traffic import DIMS, open_traffic
 
 def madvise(
     values: np.ndarray,  # mapped, or not: then nothing happens
-    first: list[int],  # bytes of the map's file where pieces begin
+    first: list[int],  # bytes of the file where parts begin
     last: list[int],  # bytes where they end
     advice: str,  # name of a constant of `mmap`; systems that lack it get none
 ) -> None:
-    "Tell the system how the pages of a map are going to be used."
+    "Advise the system how the pages of a map will be used."
     mapped_file = getattr(values, "_mmap", None)
     if hasattr(mmap, advice) and mapped_file is not None:
         for begin, end in zip(first, last):
@@ -32,7 +32,7 @@ def map_volume(
         shape = tuple(dataset.sizes[dim] for dim in DIMS)
     with h5py.File(path) as file:
         variable = file["volume"]
-        offset = variable.id.get_offset()  # None if it is compressed or in pieces
+        offset = variable.id.get_offset()  # None if it is compressed or chunked
         if offset is None or variable.dtype != np.dtype("<f4"):
             values = variable[...].astype("float32")
             values.flags.writeable = False
@@ -43,9 +43,9 @@ def map_volume(
 
 
 def day_offsets(
-    hours: pd.DatetimeIndex,  # (H,) local hours without holes
-) -> np.ndarray:  # (D,) int64 positions of the first hours of the whole days with 24 hours
-    "Local days as positions on the axis of hours."
+    hours: pd.DatetimeIndex,  # (H,) local hours without gaps
+) -> np.ndarray:  # (D,) int64 positions of the first hours of the complete days of 24 hours
+    "Positions of local days on the axis of hours."
     local = hours.tz_localize(None)
     first = np.flatnonzero(local.hour == 0)
     first = first[first + 24 <= len(hours)]

@@ -12,7 +12,7 @@ __all__ = ['Timezone', 'Source', 'Encoder', 'Config', 'validate_timezone', 'Simu
 from datetime import date, datetime
 from html import escape
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
@@ -311,7 +311,7 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def default_fourier_features(cls, given: object) -> object:
+    def default_fourier_features(cls, given: Any) -> Any:
         if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
             return given
         denoiser = given.get("denoiser", {})

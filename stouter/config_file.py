@@ -245,6 +245,7 @@ def load_config(
         config.train.n_updates, config.data.source
     """
     path = find_config(name)
+    shown = path.name if path.is_relative_to(experiments_folder()) else path
     tree = read_yaml(path)
     if simulated:
         tree = use_simulated_city(tree, path)
@@ -256,10 +257,10 @@ def load_config(
     try:
         return ExperimentConfig(**tree)
     except ValidationError as error:
-        raise InputError(f"{path}: " + "; ".join(format_error(e) for e in error.errors())) from None
+        raise InputError(f"{shown}: " + "; ".join(format_error(e) for e in error.errors())) from None
     except TypeError:
         found = ", ".join(str(key) for key in tree if not isinstance(key, str))
-        raise InputError(f"{path}: the fields of a configuration are words; found {found}") from None
+        raise InputError(f"{shown}: the fields of a configuration are words; found {found}") from None
 
 # %% ../nbs/00_core/02_config_file.ipynb #bb3a88e3
 def field_table(

@@ -47,7 +47,7 @@ def station_samples(
     if station is None and len(stations) == 1:
         station = stations[0]
     if station not in stations:
-        raise ValueError(f"no station {station!r} in the table; choose one of {list(stations[:10])}")
+        raise ValueError(f"no station {station!r} in the table; choose one of {', '.join(map(str, stations[:10]))}")
     samples = table[table["station"] == station].pivot(index="sample", columns="time", values="value")
     return pd.DatetimeIndex(samples.columns), samples.to_numpy(float)
 
@@ -242,7 +242,7 @@ def summarize_run(
     """
     others = {name: values for name, values in metrics.items() if name not in (model, REAL_OTHER_DAY, REAL_SAME_DAY)}
     if model not in metrics or not others:
-        raise ValueError(f"cannot compare {model!r} among {list(metrics)}; give its metrics and those of a reference")
+        raise ValueError(f"cannot compare {model!r} among {', '.join(metrics)}; give metrics of it and of a reference")
     parts = []
     for metric, title in {"crps": "CRPS", "jsd_pooled": "pooled JSD"}.items():
         best = min(others, key=lambda name: others[name][metric])
@@ -368,7 +368,7 @@ def compare(
     for (dataset, metric), group in table[table.metric.isin(metrics)].groupby(["dataset", "metric"], sort=False):
         by_seed = group.pivot(index="seed", columns="variant", values="value")
         if baseline not in by_seed:
-            raise ValueError(f"{dataset}: no finished run of the baseline {baseline!r} among {list(by_seed)}")
+            raise ValueError(f"{dataset}: no finished run of the baseline {baseline!r} among {', '.join(by_seed)}")
         for variant in [v for v in group.variant.unique() if v != baseline]:
             both = by_seed[[variant, baseline]].dropna()
             if both.empty:

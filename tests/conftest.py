@@ -1,5 +1,6 @@
 "What several tests share: the project's root, its notebooks, real data where it is, one finished tiny run."
 
+import ast
 import os
 import subprocess
 import sys
@@ -14,6 +15,17 @@ SHARED = ROOT.parent / "shared" / "data"
 needs_data = pytest.mark.skipif(
     not SHARED.exists(), reason=f"real data not found beside the project ({SHARED.name} in ../shared)"
 )
+
+
+def n_lines(node: ast.FunctionDef | ast.ClassDef) -> int:
+    """Lines of a function or class, signature and docstring included.
+
+    Of a command of the command line only the body counts: its signature and docstring are the help that a user reads.
+    """
+    arguments = node.args.args if isinstance(node, ast.FunctionDef) else []
+    is_command = any("typer." in ast.unparse(a.annotation) for a in arguments if a.annotation)
+    body = node.body[1:] if is_command and len(node.body) > 1 else [node]
+    return body[-1].end_lineno - body[0].lineno + 1
 
 
 def stouter(*words, cwd=ROOT, check=True, **options):

@@ -108,6 +108,21 @@ def test_evaluate_names_the_key_of_an_array_that_does_not_fit(tmp_path):
         refused("evaluate", "--real", tmp_path / "real.npz", "--generated", tmp_path / "made.npz", says=says)
 
 
+def test_records_that_changed_after_the_run_read_them(tmp_path, city):
+    copy, path = spoil(city, tmp_path, "records", lambda text: text)
+    run = ("run", config(tmp_path, copy), "--out", tmp_path / "r")
+    stouter(*run)
+    metrics = (tmp_path / "r/metrics.json").read_bytes()
+    (tmp_path / "r/metrics.json").unlink()
+    lines = path.read_text()
+    path.write_text(lines + lines.splitlines(keepends=True)[0])
+    refused(*run, says=[path.name, "has changed since the run in", "choose another --out", "restore the file"])
+    assert not (tmp_path / "r/metrics.json").exists()
+    path.write_text(lines)
+    stouter(*run)
+    assert (tmp_path / "r/metrics.json").read_bytes() == metrics
+
+
 def test_few_bad_lines_are_counted_and_many_are_fatal(tmp_path, city):
     def letters(every):
         def change(text):

@@ -48,16 +48,20 @@ REFUSED = {
     "zero bytes gz": ("day.txt.gz", b"", "is empty"),
     "blank lines only": ("day.txt", b"\n\r\n\n", "no records"),
     "header and nothing": ("day.csv", HEADING.encode(), "no CDR file: it begins .*datetime"),
-    "semicolons": (
+    "bars": (
         "day.csv",
-        hourly().replace(",", ";").encode(),
-        "no CDR file: it begins .*datetime;CellID.*and commas",
+        hourly().replace(",", "|").encode(),
+        "no CDR file: it begins .*datetime.CellID.*commas or semicolons",
     ),
     "header lacks a column": ("day.csv", hourly().replace("internet", "data").encode(), "no CDR file"),
     "header says a column twice": ("day.csv", hourly().replace("smsout", "smsin").encode(), "no CDR file"),
     "commas without header": ("day.csv", hourly(heading="").encode(), "no CDR file.*or a header"),
     "day before month": ("day.csv", hourly().replace("2013-11-01", "01/11/2013").encode(), "no CDR file"),
-    "text times with a zone": ("day.csv", hourly().replace(":00:00,", ":00:00+01:00,").encode(), "no CDR file"),
+    "text times with the name of a zone": (
+        "day.csv",
+        hourly().replace(":00:00,", ":00:00 CET,").encode(),
+        "no CDR file",
+    ),
     "text times of another zone's clock": (
         "day.csv",
         hourly().replace("2013-11-01", "2014-03-30").encode(),
@@ -239,6 +243,8 @@ MAGIC = {b"\x1f\x8b": "day.txt.gz", b"\x28\xb5": "day.txt.zst"}
 SAME_HOURLY = {
     "CRLF": hourly().replace("\n", "\r\n").encode(),
     "BOM": b"\xef\xbb\xbf" + hourly().encode(),
+    "text times with an offset": hourly().replace(":00:00,", ":00:00+01:00,").encode(),
+    "semicolons": hourly().replace(",", ";").encode(),
     "quoted header": hourly(
         heading='"datetime","CellID","countrycode","smsin","smsout","callin","callout","internet"\n'
     ).encode(),

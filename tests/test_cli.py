@@ -56,6 +56,9 @@ def test_run_makes_everything_it_promises(tiny_run):
     for method in ("STOUTER", "historical average", "bootstrap", "real (other day)"):
         assert method in card
     notebook = nbformat.read(out / "run.ipynb", as_version=4)
+    assert notebook.metadata.kernelspec.name == "python3" and notebook.metadata.papermill.parameters == {
+        "folder": str(out)
+    }
     assert not [o for c in notebook.cells for o in c.get("outputs", []) if o.output_type == "error"]
     for stage in ("ingest", "pretrain", "train", "sample"):
         assert stage in done.stderr, f"no progress bar for {stage}"

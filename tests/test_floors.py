@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, n_lines
 
 import stouter
 
@@ -151,9 +151,9 @@ def too_long(tree: ast.Module) -> list[tuple[ast.FunctionDef | ast.ClassDef, int
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            n_lines = node.end_lineno - node.lineno + 1
-            if n_lines > (MAX_CLASS if isinstance(node, ast.ClassDef) else MAX_FUNCTION):
-                found.append((node, n_lines))
+            n = n_lines(node)
+            if n > (MAX_CLASS if isinstance(node, ast.ClassDef) else MAX_FUNCTION):
+                found.append((node, n))
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, n_lines
 
 NBS = sorted(p for p in (ROOT / "nbs").rglob("[!_.]*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 LITERATE = [
@@ -63,7 +63,7 @@ class TestLiterateNotebook:
             assert len(source.splitlines()) <= 110, f"{path.name}: split this cell:\n{source[:80]}"
             for node in ast.walk(ast.parse(source)):
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                    most, n = 100 if isinstance(node, ast.ClassDef) else 40, node.end_lineno - node.lineno + 1
+                    most, n = 100 if isinstance(node, ast.ClassDef) else 40, n_lines(node)
                     assert n <= most, f"{path.name}: {node.name} has {n} lines, {most} are allowed"
 
     def test_prose_and_assertions_carry_the_code(self, path):

@@ -1,6 +1,8 @@
-"Keep the metrics of finished runs in nbs/results/, and the picture of the first run. Called by `make results` with the runs' folders."
+"""Copy the metrics of finished runs to nbs/results/, and the figure of the first run to nbs/images/.
 
-import io
+`make results` calls it with the folders of the runs.
+"""
+
 import json
 import sys
 from pathlib import Path
@@ -13,14 +15,11 @@ for index, folder in enumerate(map(Path, sys.argv[1:])):
     metrics = json.loads((folder / "metrics.json").read_text())
     path = NBS / "results" / f"{metrics['dataset']}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        json.dumps({**metrics, "provenance": json.loads((folder / "provenance.json").read_text())}, indent=1) + "\n"
-    )
+    provenance = json.loads((folder / "provenance.json").read_text())
+    path.write_text(json.dumps({**metrics, "provenance": provenance}, indent=1) + "\n")
     print(path.relative_to(NBS.parent))
     if index == 0:
-        picture = NBS / "images" / "week.png"
-        picture.parent.mkdir(exist_ok=True)
-        Image.open(io.BytesIO((folder / "figures/week.png").read_bytes())).convert("RGB").quantize(128).save(
-            picture, optimize=True
-        )
-        print(picture.relative_to(NBS.parent))
+        figure = NBS / "images" / "week.png"
+        figure.parent.mkdir(exist_ok=True)
+        Image.open(folder / "figures/week.png").convert("RGB").quantize(128).save(figure, optimize=True)
+        print(figure.relative_to(NBS.parent))

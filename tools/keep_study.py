@@ -1,5 +1,10 @@
-"""Keep the tables of finished studies, small: python tools/keep_study.py RUNS STUDY ... writes nbs/results/STUDY.csv, and STUDY.curves.csv (losses, in 50 means)
-where the methods differ. Every data set counts that has runs below RUNS/STUDY, the study's own first."""
+"""Write the tables of finished studies to nbs/results/.
+
+    python tools/keep_study.py RUNS STUDY ...
+
+writes STUDY.csv, STUDY.budget.json and, where the methods differ, STUDY.curves.csv (losses, in 50 means). All data sets
+that have runs below RUNS/STUDY are included, those of the study first.
+"""
 
 import json
 import sys
@@ -14,7 +19,7 @@ RESULTS = Path(__file__).parents[1] / "nbs/results"
 
 
 def curve(trial) -> pd.DataFrame:
-    "Losses of one training in 50 means; of a GAN the estimate of the Wasserstein distance, which says more."
+    "Losses of one training in 50 means; of a GAN the estimate of the Wasserstein distance instead of its loss."
     history = pd.read_parquet(trial.folder / "history.parquet")
     name = "wasserstein_estimate" if "wasserstein_estimate" in history else "loss"
     means = history.groupby(pd.cut(history["update"], 50, labels=False))[["update", name]].mean()
@@ -31,7 +36,7 @@ def curve(trial) -> pd.DataFrame:
 
 
 def trials_of(name: str, root: Path) -> list:
-    "All trials of a study on the data sets that have runs; a simulated city is known by its name."
+    "All trials of a study on the data sets that have runs; the name of a simulated city begins with `simulated_`."
     own = load_study(name).datasets
     found = sorted(
         {path.parents[2].name for path in root.glob("*/*/seed*/metrics.json")}, key=lambda d: (d not in own, d)

@@ -1,4 +1,4 @@
-"Make stored figures small: PNGs of 128 colours. Called by `make nbs` with the notebooks' paths."
+"Store the figures of notebooks as PNGs of 128 colours, without progress bars. `make nbs` gives it the notebooks."
 
 import base64
 import io
@@ -8,9 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
+WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar of tqdm
+
 
 def shrink(png: str) -> str:
-    "A base64 PNG with a palette of 128 colours, or the same one if that is smaller."
+    "A base64 PNG with a palette of 128 colours, or the PNG as it is if that is smaller."
     small = io.BytesIO()
     Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB").quantize(128).save(small, "PNG", optimize=True)
     return min(png.replace("\n", ""), base64.b64encode(small.getvalue()).decode(), key=len)
@@ -19,7 +21,9 @@ def shrink(png: str) -> str:
 for path in map(Path, sys.argv[1:]):
     notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
+        if "outputs" in cell:
+            cell["outputs"] = [o for o in cell["outputs"] if WIDGET not in o.get("data", {})]
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = shrink(output["data"]["image/png"])
-    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")

@@ -74,13 +74,8 @@ def parse_file(
         raise ValueError(f"file name {name!r}")
     if not re.fullmatch("[0-9a-f]{32}", metadata["md5"]):
         raise ValueError(f"MD5 of {name}: {metadata['md5']!r}")
-    return RemoteFile(
-        name,
-        int(metadata["id"]),
-        int(metadata["originalFileSize"] if original else metadata["filesize"]),
-        metadata["md5"],
-        original,
-    )
+    size = metadata["originalFileSize" if original else "filesize"]
+    return RemoteFile(name, int(metadata["id"]), int(size), metadata["md5"], original)
 
 
 def parse_collection(
@@ -94,9 +89,8 @@ def parse_collection(
         fields = {field["typeName"]: field["value"] for field in version["metadataBlocks"]["citation"]["fields"]}
         named = version.get("license")
         terms = " ".join([named["name"] if isinstance(named, dict) else "", version.get("termsOfUse") or ""]).strip()
-        return Collection(
-            doi, str(fields["title"]), terms or "none stated", tuple(map(parse_file, version["files"])), text
-        )
+        files = tuple(map(parse_file, version["files"]))
+        return Collection(doi, str(fields["title"]), terms or "none stated", files, text)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{where}: expected a Dataverse's description of {doi}, got something else ({error!r}); "

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import shapely
 
 from .openstreetmap import count_reason, read_pbf_pois, read_shapefile_pois
 from .poi_categories import CATEGORIES, POI_CATEGORIES, match_tags, resolve_category

@@ -247,8 +247,10 @@ def station_rows(
     traffic: Traffic,  # of the model
     stations: list | None,  # ids, or None for all
 ) -> np.ndarray:  # (n,) their rows
-    "Rows of station ids. Raises `InputError` for one that the model does not know."
-    known = traffic.stations.index
+    "Rows of station ids. Raises `InputError` for one that the model does not know or that is given twice."
+    known, repeated = traffic.stations.index, pd.Index(list(map(str, stations or [])))
+    if repeated.has_duplicates:
+        raise InputError(f"station {repeated[repeated.duplicated()][0]}: given twice; give each station once")
     rows = np.arange(len(known)) if stations is None else known.astype(str).get_indexer([str(s) for s in stations])
     if (rows < 0).any():
         some = ", ".join(map(str, known[:3]))

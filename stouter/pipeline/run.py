@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ..config import ExperimentConfig, Source
+from ..config import ExperimentConfig
 from ..files import InputError, read_json, write_json
 from stouter.pipeline.dataset import (
     PERIOD_HOURS,
@@ -53,15 +53,17 @@ def record_inputs(
 
 
 def check_inputs(
+    config: ExperimentConfig,  # its sources are looked at
     folder: Path,  # of the run
-    sources: Sequence[Source | None],  # of the cities whose traffic is in the folder
     progress: Callable,  # makes progress bars, as `tqdm`
 ) -> None:
     "Raises `InputError` if a file that the run was made from has changed since; files that are gone are not checked."
     recorded = read_json(folder / "provenance.json", {}).get("inputs", {})
-    for source in sources:
+    for place, source in ((folder, config.data.source), (folder / "target_city", config.data.target_source)):
+        if source is None or not (place / "traffic.nc").exists():
+            continue
         try:
-            files = [path for path in input_files(source) if str(path) in recorded] if source else []
+            files = [path for path in input_files(source) if str(path) in recorded]
         except (InputError, FileNotFoundError):  # the files are gone
             continue
         if not files:
@@ -87,8 +89,7 @@ def start_run(
     """
     lock = lock_run(folder, config, seed)
     torch.set_num_threads(config.n_threads)
-    places = {folder: config.data.source, folder / "target_city": config.data.target_source}
-    check_inputs(folder, [source for place, source in places.items() if (place / "traffic.nc").exists()], progress)
+    check_inputs(config, folder, progress)
     if not (folder / "metrics.json").exists():
         write_json(folder / "provenance.json", {**provenance(), "inputs": record_inputs(config, folder, progress)})
     return lock

@@ -138,7 +138,7 @@ def array_hours(
     source: ArraySource,  # its first hour and time zone
     n_hours: int,  # rows of the array
 ) -> pd.DatetimeIndex:  # (n_hours,) start of each hour, with zone
-    "Hours of an array: one row for every hour that passes. Raises `InputError` if the first one is ambiguous or skipped."
+    "Hours of an array, one row an hour. Raises `InputError` if the first one is ambiguous or skipped."
     first = pd.Timestamp(source.first_hour)
     if first.tz is None:
         try:
