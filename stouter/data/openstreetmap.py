@@ -31,14 +31,13 @@ def centroid(
 ) -> shapely.Point | None:  # in degrees, or None if the file has no position of it
     "Centre of the shape of an OpenStreetMap object."
     if feature.is_node():
-        locations = [feature.location]
-    elif feature.is_way():
-        locations = [node.location for node in feature.nodes]
-    elif feature.num_rings()[0] == 0:
-        return None
-    else:
+        return shapely.Point(feature.location.lon, feature.location.lat) if feature.location.valid() else None
+    if feature.is_area():
+        if feature.num_rings()[0] == 0:
+            return None
         area = shapely.from_wkb(osmium.geom.WKBFactory().create_multipolygon(feature))
         return shapely.Point([axis[0] for axis in centres([area])])
+    locations = [node.location for node in feature.nodes]
     outline = [(location.lon, location.lat) for location in locations if location.valid()]
     longitudes = [lon for lon, _ in outline]
     on_date_line = bool(outline) and max(longitudes) - min(longitudes) > 180
@@ -73,7 +72,7 @@ class MapScan:
 
     places: list[tuple[str, float, float, str]] = field(default_factory=list)  # object, lon, lat, category
     left_out: Counter = field(default_factory=Counter)  # reason -> number of objects
-    missing_nodes: set[int] = field(default_factory=set)  # ids that ways of interest need and the pass had not met
+    missing_nodes: list[int] = field(default_factory=list)  # one of each way of interest that lacks nodes at this point
     relations: dict[int, list[int]] = field(default_factory=dict)  # areas that could not be built -> ids of their ways
     is_ascending: bool = True  # nodes, ways, relations, each by positive id, each once, as far as they are of interest
 
@@ -85,9 +84,11 @@ class MapScan:
         "A place, or the reason why it is none."
         kind = {"n": "node", "w": "way", "a": "relation"}[feature.type_str()]
         number = original_id(feature.orig_id() if kind == "relation" else feature.id)
-        if kind == "way":
-            self.missing_nodes |= {node.ref for node in feature.nodes if not node.location.valid()}
         centre = centroid(feature) if feature.visible else None
+        if kind == "way":
+            missing = [node.ref for node in feature.nodes if not node.location.valid()]
+            self.missing_nodes += missing[:1]
+            self.is_ascending &= not missing or min(missing) > 0
         if centre is not None:
             self.places.append((f"{kind} {number}", centre.x, centre.y, category))
         elif not feature.visible:
@@ -141,17 +142,16 @@ def scan_map(
 def needs_sorting(
     path: Path,  # the map
     scan: MapScan,  # of it
+    unbuilt: set[int],  # its relations that could not be built though their ways are there
 ) -> bool:  # whether its order is wrong
     "Whether objects of a map are missing in its scan because they stand in another order."
-    if not scan.is_ascending or any(node < 0 for node in scan.missing_nodes):
+    if not scan.is_ascending or min((way for ways in scan.relations.values() for way in ways), default=1) < 0:
         return True
-    if scan.missing_nodes:
-        only_these = osmium.FileProcessor(str(path), osmium.osm.NODE).with_filter(IdFilter(scan.missing_nodes))
+    if some := scan.missing_nodes[:: 1 + len(scan.missing_nodes) // 32]:  # a filter of many ids is slow
+        only_these = osmium.FileProcessor(str(path), osmium.osm.NODE).with_filter(IdFilter(some))
         if any(node.location.valid() for node in only_these):
             return True
-    if min((way for ways in scan.relations.values() for way in ways), default=1) < 0:
-        return True
-    if not scan.find_unbuilt(path)[0]:
+    if not unbuilt:
         return False
     last = (0, 0)
     for feature in osmium.FileProcessor(str(path)):
@@ -275,12 +275,13 @@ def find_places(
             if "out of order" not in str(error):
                 raise
             scan = MapScan(is_ascending=False)
-        if needs_sorting(path, scan):
+        whole, cut = scan.find_unbuilt(path)
+        if needs_sorting(path, scan, whole):
             n_twice = len(scan.places) - len({where for where, *_ in scan.places})
             path = sort_map(path, Path(folder))
             scan = scan_map(path, table)
             scan.left_out["repetition of an object"] += n_twice
-        whole, cut = scan.find_unbuilt(path)
+            whole, cut = scan.find_unbuilt(path)
         scan.left_out["relation whose outline is not closed"] += len(whole)
         scan.left_out["relation with members that are not in the file"] += len(cut)
     own = {place[0]: place for place in given.places}

@@ -301,7 +301,7 @@ def read_cell_id(
     is_id = isinstance(cell, int | float | str) and not isinstance(cell, bool) and str(cell).strip()
     if not is_id or (isinstance(cell, float) and cell % 1 != 0):
         raise InputError(
-            f"{where}: expected a whole number in the property cellId, or text, got {cell!r}; add the square's number"
+            f"{where}: expected a whole number in the property cellId, got {cell!r}; add the square's number"
         )
     return cell
 
