@@ -132,7 +132,7 @@ CASES = {  # name -> file name, good content, reader
     "places": ("places.geojson", good_places, read_pois),
     "place_table": ("places.csv", lambda: b"lon,lat,category\n9.1,45.4,Food\n9.2,45.5,Shop\n", read_pois),
     "osm": ("places.osm", good_osm, read_pois),
-    "stations": ("stations.csv", lambda: b"id,lon,lat,radius_km\nA1,9.1,45.4,0.5\nB2,9.2,45.5,1\n", read_stations),
+    "stations": ("stations.csv", lambda: b"id,lon,lat,radius_km\n101,9.1,45.4,0.5\n102,9.2,45.5,1\n", read_stations),
     "counts": ("counts.csv", lambda: b"id,shops,cafes\n1,3,4\n2,5,6\n", lambda path: read_counts(path, STATIONS.index)),
     "traffic": ("traffic.csv", good_traffic, lambda path: read_traffic(path, "Europe/Rome")),
     "npz": ("traffic.npz", good_npz, read_traffic_table),
