@@ -2,14 +2,15 @@
 
     python tools/fuzz.py --rounds 10000 --seed 0 --out fuzz_failures
 
-Anything else is a failure: another exception, a message of several lines, a Python warning, output on stderr, or a
-round that takes longer than `MAX_SECONDS`. The smallest input of each failure is written to the folder `--out`, with
-a text that names the exception. Rounds are numbered; the same seed and round give the same file.
+Anything else is a failure: another exception, a message of several lines, a Python warning, output on stderr, an id
+that the file does not have, or a round that takes longer than `MAX_SECONDS`. The smallest input of each failure is
+written to the folder `--out`, with a text that names the exception. The same seed and round give the same file.
 """
 
 import argparse
 import io
 import json
+import logging
 import os
 import random
 import signal
@@ -27,6 +28,7 @@ from stouter.data.cdr import ingest_cdr
 from stouter.data.pois import read_counts, read_pois
 from stouter.data.stations import read_grid, read_stations
 from stouter.data.tabular import read_traffic
+from stouter.data.traffic import Traffic
 from stouter.files import InputError
 from stouter.pipeline.traffic_tables import read_traffic_table
 
@@ -130,7 +132,7 @@ CASES = {  # name -> file name, good content, reader
     "places": ("places.geojson", good_places, read_pois),
     "place_table": ("places.csv", lambda: b"lon,lat,category\n9.1,45.4,Food\n9.2,45.5,Shop\n", read_pois),
     "osm": ("places.osm", good_osm, read_pois),
-    "stations": ("stations.csv", lambda: b"id,lon,lat,radius_km\nA1,9.1,45.4,0.5\nB2,9.2,45.5,1\n", read_stations),
+    "stations": ("stations.csv", lambda: b"id,lon,lat,radius_km\n101,9.1,45.4,0.5\n102,9.2,45.5,1\n", read_stations),
     "counts": ("counts.csv", lambda: b"id,shops,cafes\n1,3,4\n2,5,6\n", lambda path: read_counts(path, STATIONS.index)),
     "traffic": ("traffic.csv", good_traffic, lambda path: read_traffic(path, "Europe/Rome")),
     "npz": ("traffic.npz", good_npz, read_traffic_table),
@@ -193,14 +195,14 @@ def last_place(error):
 
 def failure_of(name, content, folder):
     "Read the content; one line about what is wrong with the outcome, empty if nothing is."
-    file_name, _, reader = CASES[name]
+    (file_name, _, reader), result = CASES[name], None
     path = folder / file_name
     path.write_bytes(content)
     signal.alarm(MAX_SECONDS)
     try:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            reader(path)
+            result = reader(path)
     except (InputError, FileNotFoundError) as error:
         if "\n" in str(error) or not str(error):
             return f"{type(error).__name__} of several lines at {last_place(error)}"
@@ -208,7 +210,18 @@ def failure_of(name, content, folder):
         return f"{type(error).__name__} at {last_place(error)}: {' '.join(str(error).split())[:100]}"
     finally:
         signal.alarm(0)
+    if (new_id := unknown_id(result, content)) is not None:
+        return f"an id that the file does not have: {new_id!r}"
     return f"{warned[0].category.__name__}: {str(warned[0].message)[:100]}" if warned else ""
+
+
+def unknown_id(result, content):
+    "An id of stations that were read that is not in the content as text; None if there is none."
+    stations = result.stations if isinstance(result, Traffic) else result
+    if not isinstance(stations, pd.DataFrame) or stations.index.name != "station":
+        return None
+    text = content.decode("utf-8", "replace")
+    return next((name for name in stations.index.astype(str) if name not in text), None)
 
 
 def kind_of(failure):
@@ -265,6 +278,8 @@ class Stderr:
 def fuzz(n_rounds, seed, out, names=tuple(CASES)):
     "Run the rounds; failure -> (name, round, smallest content). Inputs of failures are written to `out`."
     signal.signal(signal.SIGALRM, raise_too_slow)
+    logging.getLogger("stouter").addHandler(logging.NullHandler())  # what was left out is logged, which is no failure
+    logging.getLogger("stouter").propagate = False
     goods = {name: CASES[name][1]() for name in names}
     failures = {}
     with tempfile.TemporaryDirectory() as folder, Stderr() as stderr:
