@@ -27,7 +27,7 @@ from reporting import run_benchmark
 
 from stouter.data.cdr import ingest_cdr
 from stouter.data.cdr_format import SQL_TYPES, zstd
-from stouter.data.traffic import SERVICES
+from stouter.data.labels import SERVICES
 
 MIDNIGHT = 1383260400000  # 2013-11-01 00:00 in Milan, ms
 GRID = pd.DataFrame({"lon": 9.19, "lat": 45.46}, index=np.arange(1, 10_001))

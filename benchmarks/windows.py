@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from stouter.data.traffic import DIMS, open_traffic
+from stouter.data.labels import DIMS
+from stouter.data.traffic import open_traffic
 
 
 def madvise(

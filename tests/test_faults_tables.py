@@ -11,8 +11,9 @@ import xarray as xr
 
 from stouter.data.coverage import drop_constant
 from stouter.data.dataset import StationScaler
+from stouter.data.labels import check_stations
 from stouter.data.tabular import read_traffic
-from stouter.data.traffic import Traffic, check_stations, open_traffic, save_traffic
+from stouter.data.traffic import Traffic, open_traffic, save_traffic
 from stouter.files import InputError
 from stouter.pipeline.traffic_tables import read_traffic_table, to_array
 

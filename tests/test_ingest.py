@@ -16,7 +16,8 @@ from conftest import SHARED, needs_data
 
 from stouter.data.cdr import find_cdr_files, ingest_cdr
 from stouter.data.cdr_format import zstd
-from stouter.data.traffic import SERVICES, open_traffic
+from stouter.data.labels import SERVICES
+from stouter.data.traffic import open_traffic
 from stouter.files import InputError
 
 MIDNIGHT, SLOT, HOUR = 1383260400000, 600_000, 3_600_000  # 2013-11-01 00:00 in Milan; ms

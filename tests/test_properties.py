@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from stouter.data.cdr import ingest_cdr
 from stouter.data.dataset import StationScaler, make_dataset, period_index, split_into_periods, split_last
+from stouter.data.labels import SERVICES
 from stouter.data.splits import split_stations
 from stouter.data.stations import read_stations
 from stouter.data.tabular import read_traffic
-from stouter.data.traffic import SERVICES, Traffic, hour_of_week, open_traffic, save_traffic
+from stouter.data.traffic import Traffic, hour_of_week, open_traffic, save_traffic
 from stouter.files import InputError
 from stouter.pipeline.generate import make_calendar
 

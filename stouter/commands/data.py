@@ -18,10 +18,11 @@ from tqdm import tqdm
 from ..config import CDRSource
 from ..data.download import COLLECTIONS, HARVARD, plan_download, read_collection
 from ..data.download import download as fetch
+from ..data.labels import check_timezone
 from ..data.pois import count_pois, read_counts, read_pois
 from ..data.simulated_city import simulate_city
 from ..data.stations import read_dataframe, read_station_geometry
-from ..data.traffic import check_timezone, save_traffic
+from ..data.traffic import save_traffic
 from ..files import InputError, write_json
 from ..pipeline.run_folder import read_manifest
 from ..pipeline.sources import read_records

@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .cdr_format import FileReport, detect_format, find_line, read_file, validate_line
-from .traffic import SERVICES, Traffic, check_stations, check_timezone
+from .labels import SERVICES, check_stations, check_timezone
+from .traffic import Traffic
 from ..files import InputError, atomic_write, hash_arrays
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #fc4714b8

@@ -30,7 +30,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from .traffic import SERVICES, check_timezone
+from .labels import SERVICES, check_timezone
 from ..files import InputError
 
 # %% ../../nbs/01_data/03_cdr_format.ipynb #c73899cf

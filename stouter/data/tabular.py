@@ -21,6 +21,7 @@ from stouter.data.columns import (
     find_part_hours,
     unknown_id,
 )
+from .labels import check_timezone
 from stouter.data.stations import (
     ID_COLUMNS,
     POSITION_NAMES,
@@ -30,7 +31,7 @@ from stouter.data.stations import (
     rename_positions,
     row_location,
 )
-from .traffic import Traffic, check_timezone, traffic_from_frame
+from .traffic import Traffic, traffic_from_frame
 from ..files import InputError
 
 # %% ../../nbs/01_data/02b_tabular.ipynb #a3c1381e

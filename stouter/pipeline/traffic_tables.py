@@ -15,8 +15,9 @@ import pandas as pd
 import pyarrow as pa
 
 from ..data.columns import check_frame, clean_ids, find_part_hours
+from ..data.labels import check_hours
 from ..data.stations import read_station_geometry, to_ecef
-from ..data.traffic import check_hours, open_traffic
+from ..data.traffic import open_traffic
 from ..files import InputError
 
 # %% ../../nbs/08_pipeline/06_traffic_tables.ipynb #addad232
