@@ -65,9 +65,11 @@ def describe_run(
     period = f"{metadata['test_periods']} test {data['period']}s"
     costs = read_json(folder / "costs.json", {})
     minutes = f", {costs['training_seconds'] / 60:.1f} minutes of training" if costs else ""
+    records = read_json(folder / evaluated / "ingest.json", {}).get("summary", "")
     return [
         f"{metadata['dataset']}, seed {metadata['seed']} ({kind})",
         f"{selection['text']}",
+        *records.splitlines(),
         f"T = {metadata['T']}, sampler {metadata['sampler']}{distilled}, "
         f"{metadata['n_samples']} samples of {period}{minutes}",
     ]

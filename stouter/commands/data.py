@@ -168,6 +168,8 @@ def ingest(
     stations, hours = format_count(len(traffic.stations), "station"), format_count(len(traffic.hours), "hour")
     services = format_count(len(traffic.services), "service")
     typer.echo(f"{stations} x {hours} x {services} -> {out}\nreport: {out.with_suffix('.json')}")
+    if text := report.summary():
+        typer.echo(text, err=True)
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #b46d253e
 def resolve_doi(

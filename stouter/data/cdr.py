@@ -25,7 +25,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .cdr_format import FileReport, detect_format, find_line, read_file, validate_line
+from .cdr_format import detect_format, validate_line
+from .cdr_scan import FileReport, find_line, read_file
 from .labels import SERVICES, check_stations, check_timezone
 from .traffic import Traffic
 from ..files import InputError, atomic_write, hash_arrays

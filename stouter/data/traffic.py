@@ -30,7 +30,6 @@ if TYPE_CHECKING:  # plotting is imported by the function that plots
     import matplotlib.pyplot as plt
 from stouter.data.labels import (
     DIMS,
-    SERVICES,
     check_attrs,
     check_hours,
     check_services,

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import ArraySource, CDRSource, NetCDFSource, PatchesSource, SimulatedSource, Source
-from ..data.cdr import IngestReport, find_cdr_files, ingest_cdr
+from ..data.cdr import IngestReport, find_cdr_files, find_left_out, ingest_cdr
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
 from ..data.pois import count_pois, read_categories, read_counts, read_pois
@@ -81,6 +81,7 @@ def read_records(
             cache_dir=cache_dir,
             unknown_stations=source.unknown_stations,
             sharded=source.sharded,
+            left_out=find_left_out(source.records),
         )
     return traffic, stations.drop(columns=["area", "radius_m"], errors="ignore"), report
 
@@ -93,7 +94,7 @@ def open_records(
     "`read_records`, with its report kept in the run's folder."
     traffic, stations, report = read_records(source, progress, source.cache_dir or folder / "ingested")
     with atomic_write(folder / "ingest.json") as part:
-        part.write_text(json.dumps(report.to_dict(), indent=1))
+        part.write_text(json.dumps({**report.to_dict(), "summary": report.summary()}, indent=1))
     return traffic, stations
 
 
