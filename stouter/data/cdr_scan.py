@@ -9,7 +9,6 @@ __all__ = ['MAX_BAD_LINES', 'COUNTRY_BITS', 'REJECTS_QUERY', 'SQL_TYPES', 'COMPR
 
 # %% ../../nbs/01_data/03b_cdr_scan.ipynb #aa30b77b
 import glob
-import gzip
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ import pandas as pd
 import pyarrow as pa
 
 from stouter.data.cdr_format import (
-    BOM,
-    CDR_COLUMNS,
     FORMAT_HINT,
     HOUR_MS,
     LINE_ERRORS,

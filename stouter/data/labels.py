@@ -8,7 +8,6 @@ __all__ = ['SERVICES', 'LIMITS', 'LONG_NAMES', 'DIMS', 'check_stations', 'read_a
 
 # %% ../../nbs/01_data/01b_labels.ipynb #3cc5c7cb
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -27,9 +26,6 @@ from stouter.data.columns import (
     numeric_columns,
 )
 from ..files import InputError
-
-if TYPE_CHECKING:  # plotting is imported by the function that plots
-    import matplotlib.pyplot as plt
 
 # %% ../../nbs/01_data/01b_labels.ipynb #0378609d
 SERVICES = ("sms_in", "sms_out", "call_in", "call_out", "internet")  # the column order of the Telecom Italia records

@@ -24,10 +24,6 @@ import xarray as xr
 from stouter.data.columns import (
     FRAME_COLUMNS,
 )
-from ..files import InputError, atomic_write
-
-if TYPE_CHECKING:  # plotting is imported by the function that plots
-    import matplotlib.pyplot as plt
 from stouter.data.labels import (
     DIMS,
     check_attrs,
@@ -40,6 +36,10 @@ from stouter.data.labels import (
     read_areas,
     to_dataset,
 )
+from ..files import InputError, atomic_write
+
+if TYPE_CHECKING:  # plotting is imported by the function that plots
+    import matplotlib.pyplot as plt
 
 # %% ../../nbs/01_data/01_traffic.ipynb #950adbdf
 def read_volumes(
