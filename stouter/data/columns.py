@@ -45,9 +45,10 @@ def clean_id(
     "One id. Raises `InputError` for what is neither text nor a whole number."
     if isinstance(value, str):
         return value.strip()
-    if isinstance(value, Integral) and not isinstance(value, bool | np.bool_):
+    is_real = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+    if is_real and isinstance(value, Integral):
         return int(value)
-    if isinstance(value, Real) and float(value).is_integer() and abs(value) < 2**53:
+    if is_real and float(value).is_integer() and abs(value) < 2**53:
         return int(value)
     raise InputError(
         f"{where} holds {value!s}; expected text or whole numbers, floating-point numbers only below 2^53; "
