@@ -21,7 +21,7 @@ import shapefile
 import shapely
 from osmium.filter import IdFilter, KeyFilter
 
-from .poi_categories import categorise, match_tags, resolve_category
+from .poi_categories import categorise, choose_category, match_tags, resolve_category
 from .stations import centres
 from ..files import InputError
 
@@ -127,9 +127,10 @@ def scan_map(
             last = position
         all_tags = dict(feature.tags)
         tags = {key: all_tags[key] for key in keys & all_tags.keys()}
-        category = categorise(tags, table)
+        hits, says_no = match_tags(tags, table)
+        category = choose_category(hits, table)
         if category is None:
-            scan.left_out["object whose tag says no"] += kind != "r" and match_tags(tags, table)[1]
+            scan.left_out["object whose tag says no"] += says_no and kind != "r"
         elif kind != "r":
             scan.add(feature, category)
             built |= {feature.orig_id()} if kind == "a" and feature.num_rings()[0] else set()
@@ -147,7 +148,7 @@ def needs_sorting(
     "Whether objects of a map are missing in its scan because they stand in another order."
     if not scan.is_ascending or min((way for ways in scan.relations.values() for way in ways), default=1) < 0:
         return True
-    if some := scan.missing_nodes[:: 1 + len(scan.missing_nodes) // 32]:  # a filter of many ids is slow
+    if some := scan.missing_nodes[:: 1 + len(scan.missing_nodes) // 4]:  # a filter of many ids is slow
         only_these = osmium.FileProcessor(str(path), osmium.osm.NODE).with_filter(IdFilter(some))
         if any(node.location.valid() for node in only_these):
             return True

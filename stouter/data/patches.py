@@ -7,6 +7,8 @@ __all__ = ['load_patches', 'place_patches', 'read_patches']
 
 # %% ../../nbs/01_data/13_patches.ipynb #9da8c6e6
 import datetime
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ def load_patches(
     try:
         with np.load(path, allow_pickle=False) as archive:
             values, poi = np.stack([archive["traffic"], archive["users"]], axis=-1), archive["poi"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path}: expected an .npz with arrays traffic, users and poi ({error}); is this the right file?"
         ) from None
@@ -33,6 +35,13 @@ def load_patches(
             f"{path}: traffic has shape {values.shape[:-1]}, poi {poi.shape}; "
             "expected the same patches, rows and columns"
         )
+    if values.dtype.kind not in "iuf" or poi.dtype.kind not in "iuf":
+        raise InputError(
+            f"{path}: expected arrays of numbers, got {values.dtype} and {poi.dtype}; save them as numbers"
+        )
+    if not (np.isfinite(poi) & (poi >= 0)).all():
+        patch, kind = np.argwhere(~(np.isfinite(poi) & (poi >= 0)))[0][:2]
+        raise InputError(f"{path}: expected counts from 0 up in poi, patch {patch}, kind {kind} has another; repair it")
     return values, poi
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POI_CATEGORIES', 'TAG_LINES', 'TAG_CATEGORIES', 'FCLASS_LINES', 'FCLASS_CATEGORIES', 'CATEGORIES', 'NO_WORDS',
-           'parse_lines', 'match_tags', 'categorise', 'resolve_category', 'read_categories']
+           'parse_lines', 'match_tags', 'categorise', 'choose_category', 'resolve_category', 'read_categories']
 
 # %% ../../nbs/01_data/05b_poi_categories.ipynb #c1a70004
 from collections.abc import Callable
@@ -112,7 +112,14 @@ def categorise(
     table: dict[tuple[str, str], str] = CATEGORIES,  # (key, value or star) -> category
 ) -> str | None:  # one of `POI_CATEGORIES`, or None: not a place of interest
     "Category of a place by a table: a named value first, then the star of a key."
-    hits = match_tags(tags, table)[0]
+    return choose_category(match_tags(tags, table)[0], table)
+
+
+def choose_category(
+    hits: list[tuple[str, str]],  # entries of the table that fit
+    table: dict[tuple[str, str], str],  # (key, value or star) -> category
+) -> str | None:  # one of `POI_CATEGORIES`, or None without entries
+    "Category of the entry that comes first in the table."
     if len(hits) > 1:
         return next(category for pair, category in table.items() if pair in hits)
     return table[hits[0]] if hits else None

@@ -35,23 +35,23 @@ def read_geojson_pois(
     "Places of a GeoJSON file. Raises `InputError` with the feature that is wrong."
     first, keys = {}, {"category", *(key for key, _ in table)}
     for number, feature in enumerate(read_features(path)):
-        where, tags = f"feature {number}", feature.get("properties") or {}
-        identity = feature.get("id") if isinstance(feature.get("id"), str | int) else tags.get("@id")
-        if isinstance(identity, str | int) and first.setdefault(identity, feature) == feature:
+        where, tags = f"{path}, feature {number}", feature.get("properties") or {}
+        identity = feature.get("id", tags.get("@id"))
+        if isinstance(identity, (str, int)) and first.setdefault(identity, feature) == feature:
             if first[identity] is not feature:
                 count_reason(left_out, "repetition of a feature")
                 continue
         tags = {key: tags[key] for key in keys & tags.keys()}
-        category = resolve_category(tags, table, f"{path}, {where}")
+        category = resolve_category(tags, table, where)
         if category and "geometry" in feature and feature["geometry"] is None:
             count_reason(left_out, "feature without a position")
         elif category:
-            geometry = parse_geometry(feature, f"{path}, {where}")
+            geometry = parse_geometry(feature, where)
             if geometry.geom_type == "Point":
-                yield where, geometry.x, geometry.y, category
+                yield f"feature {number}", geometry.x, geometry.y, category
                 continue
             lon, lat = centres([geometry])
-            yield where, float(lon[0]), float(lat[0]), category
+            yield f"feature {number}", float(lon[0]), float(lat[0]), category
         elif match_tags(tags, table)[1]:
             count_reason(left_out, "feature whose tag says no")
 
