@@ -235,7 +235,8 @@ def read_poi_counts(
     radius_km: float,  # largest distance of a POI from a station without an area
 ) -> pd.DataFrame:  # (N, F) counts, index as the stations
     "POIs of each station. Raises `InputError` for a file that is neither."
-    if Path(path).suffix.lower() in (".csv", ".parquet") and "category" not in read_dataframe(path):
+    is_table = Path(path).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq")
+    if is_table and "category" not in {name.casefold() for name in read_dataframe(path)}:
         return read_counts(path, stations.index)
     if {"area", "radius_km"} & set(stations):
         return count_pois(read_pois(path), stations)
