@@ -195,10 +195,8 @@ def evaluate_window(
     has_history = window.history_index is not None
     try:
         scaler = StationScaler.fit(window.real[:, window.history_index if has_history else window.day_index])
-    except ValueError:
-        raise InputError(
-            "real has stations without any value in the days to scale by; leave them out of both tables"
-        ) from None
+    except ValueError as error:
+        raise InputError(f"real, in the days to scale by: {error}; leave these stations out of both tables") from None
     test, seed, n_samples = window.dataset(scaler, window.day_index), window.seed, len(window.generated)
     history = window.dataset(scaler, window.history_index if has_history else window.day_index[:0])
     week = hour_of_week(window.hours)[window.day_index]
