@@ -109,7 +109,7 @@ class MapScan:
         whole = {number for number, members in self.relations.items() if set(members) <= found}
         return whole, set(self.relations) - whole
 
-
+# %% ../../nbs/01_data/05c_openstreetmap.ipynb #a9ded24d
 def scan_map(
     path: Path,  # .osm.pbf, or .osm as XML
     table: dict[tuple[str, str], str],  # (key, value or star) -> category
@@ -260,7 +260,7 @@ def simplify_xml(
     ElementTree.ElementTree(root).write(folder / "plain.osm", encoding="utf-8", xml_declaration=True)
     return folder / "plain.osm"
 
-
+# %% ../../nbs/01_data/05c_openstreetmap.ipynb #b5d9d2b8
 def find_places(
     path: Path,  # .osm.pbf, or .osm as XML
     table: dict[tuple[str, str], str],  # (key, value or star) -> category

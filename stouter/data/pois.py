@@ -267,7 +267,7 @@ def select_counts(
         )
     return pd.DataFrame(counts), left_out
 
-
+# %% ../../nbs/01_data/06_pois.ipynb #42a78211
 def match_ids(
     path: Path,  # of the table, for messages
     ids: pd.Series,  # as read

@@ -75,7 +75,7 @@ def check_field_numbers(
                 )
             line = rows.line_num + 1
 
-
+# %% ../../nbs/01_data/04b_table_files.ipynb #b0725262
 def read_csv(
     path: Path,  # text with one header line, UTF-8; commas, semicolons or tabs between the fields
     text_columns: Sequence[str] = (),  # columns that are kept as text, in any case; only an empty field is missing
@@ -128,7 +128,7 @@ def read_dataframe(
     check_names(path, table.columns)
     return table.rename(columns=lambda name: str(name).strip())
 
-
+# %% ../../nbs/01_data/04b_table_files.ipynb #f0cb5e48
 def line_number(
     path: Path,  # text with a header line
     row: int,  # counted from 0; -1 is the header
