@@ -25,7 +25,7 @@ from stouter.files import hash_arrays
 from stouter.pipeline.generate import parts_folder
 
 TINY = {
-    "graph.n_epochs": 150,
+    "graph.n_epochs": 1000,
     "train.n_updates": 150,
     "train.checkpoint_every": 10,
     "distillation.n_updates": 120,
@@ -65,25 +65,31 @@ def kill(process):
     psutil.wait_procs(family, timeout=10)
 
 
+def wait_until(is_true, folder, process, until=float("inf")):
+    "Wait until something is true of the folder, the process has ended, or a time has come."
+    while not is_true(folder) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+
+
 def finish(job, folder):
-    "The same command without a kill; its results, and its seconds."
-    began = time.monotonic()
+    "The same command without a kill; its results, and the seconds of the stage."
     with open(folder / "stderr.txt", "w+b") as log:
-        status = start(job.words(folder), log).wait()
+        process = start(job.words(folder), log)
+        wait_until(job.has_begun, folder, process)
+        began = time.monotonic()
+        wait_until(job.is_over, folder, process)
+        seconds, status = time.monotonic() - began, process.wait()
         log.seek(0)
         assert status == 0, log.read().decode()[-2000:]
-    return job.results(folder), time.monotonic() - began
+    return job.results(folder), seconds
 
 
 def kill_once(job, folder, delay):
     "Whether the command was killed in its stage, `delay` seconds after the stage began."
     with open(folder / "stderr.txt", "wb") as log:
         process = start(job.words(folder), log)
-        while not job.has_begun(folder) and process.poll() is None:
-            time.sleep(0.01)
-        until = time.monotonic() + delay
-        while time.monotonic() < until and process.poll() is None and not job.is_over(folder):
-            time.sleep(0.005)
+        wait_until(job.has_begun, folder, process)
+        wait_until(job.is_over, folder, process, time.monotonic() + delay)
         if process.poll() is None:
             was_over = job.is_over(folder)
             kill(process)
@@ -103,16 +109,15 @@ def campaign(name, job, n_kills, root, rng):
     whole = root / name / "whole"
     whole.mkdir()
     expected, seconds = finish(job, whole)
-    span, kills, finished, differing, attempts = seconds / 2, 0, 0, [], 0
+    kills, finished, differing, attempts = 0, 0, [], 0
     while kills < n_kills and attempts < 4 * n_kills:
         folder = root / name / f"killed{attempts}"
         folder.mkdir()
         while kills < n_kills and attempts < 4 * n_kills:
             attempts += 1
-            was_killed = kill_once(job, folder, rng.uniform(0, span))
+            was_killed = kill_once(job, folder, rng.uniform(0, 0.9 * seconds))
             kills += was_killed
             if not was_killed:
-                span *= 0.6
                 break
         differing += compare(job, folder, expected)
         finished += 1
