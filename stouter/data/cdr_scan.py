@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_BAD_LINES', 'COUNTRY_BITS', 'REJECTS_QUERY', 'SQL_TYPES', 'COMPRESSION', 'scan_query', 'parse_stations',
            'count_repeats', 'summarize_groups', 'scan_lines', 'find_line', 'localize', 'FileReport', 'count_missing',
-           'find_example', 'quarantine', 'refuse_repeats', 'find_stray_days', 'read_file']
+           'find_example', 'quarantine', 'refuse_repeats', 'find_sparse_days', 'read_file']
 
 # %% ../../nbs/01_data/03b_cdr_scan.ipynb #aa30b77b
 import glob
@@ -318,7 +318,7 @@ def refuse_repeats(
     )
 
 # %% ../../nbs/01_data/03b_cdr_scan.ipynb #2702fe58
-def find_stray_days(
+def find_sparse_days(
     groups: pd.DataFrame,  # of `scan_lines`, times in UTC
     timezone: str,  # IANA name of the city's time zone
 ) -> np.ndarray:  # (G,) whether the local day of a group has less than 1 % of the lines of the fullest day
@@ -348,7 +348,7 @@ def read_file(
         finally:
             integrity.result()
     groups = localize(groups, timezone) if dialect.local_time else groups
-    groups.loc[find_stray_days(groups, timezone), "fault"] = LINE_ERRORS.index("stray day")
+    groups.loc[find_sparse_days(groups, timezone), "fault"] = LINE_ERRORS.index("stray day")
     counts, examples = quarantine(path, dialect, groups.assign(shift=shift), rejects)
     refuse_repeats(path, dialect, groups)
     good = groups if (groups.fault == 0).all() else groups[groups.fault == 0]
