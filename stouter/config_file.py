@@ -8,6 +8,7 @@ __all__ = ['find_config', 'RENAMED_KEYS', 'RENAMED_VALUES', 'experiments_folder'
            'use_simulated_city', 'load_config', 'field_table']
 
 # %% ../nbs/00_core/02_config_file.ipynb #160102e2
+import datetime
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -59,7 +60,7 @@ def leading_comment(
 
 # %% ../nbs/00_core/02_config_file.ipynb #afe9ed8a
 class StrictLoader(yaml.SafeLoader):
-    "A safe loader that refuses a key written twice."
+    "A safe loader that refuses a key written twice and a day that does not exist."
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -70,6 +71,16 @@ class StrictLoader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def construct_yaml_timestamp(self, node: yaml.ScalarNode) -> datetime.date | datetime.datetime:
+        try:
+            return super().construct_yaml_timestamp(node)
+        except ValueError as error:
+            words = f"{node.value} does not exist: {error}"
+            raise yaml.constructor.ConstructorError(None, None, words, node.start_mark) from None
+
+
+StrictLoader.add_constructor("tag:yaml.org,2002:timestamp", StrictLoader.construct_yaml_timestamp)
+
 
 def parse_yaml(
     text: str,  # YAML
@@ -78,9 +89,9 @@ def parse_yaml(
     "Read YAML strictly. Raises `InputError` naming the line."
     try:
         return yaml.load(text, StrictLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        problem = getattr(error, "problem", error)
+        problem = " ".join(str(getattr(error, "problem", error)).split())
         raise InputError(f"{where}{line}: not valid YAML ({problem}); correct that line") from None
 
 

@@ -1,9 +1,9 @@
 """`faults.csv` has one line for each input and its right answer; to add a case, add a line.
 
 Columns: `name`, unique; `kind`, what goes wrong; `reader`, one of `READERS`; `content` of the file, with the escapes
-\\n, \\t, \\r, \\xNN and @square0, @square1, ... for polygons side by side; `expected`; `pending`, empty, or x where the
-reader does not give this answer yet. `expected` is `ok: fact=value fact=value`, or `refused: words ... words` for an
-`InputError` of one line that names the file and has these words in this order, or both with ` or ` between.
+\\n, \\t, \\r, \\xNN and @square0, @square1, ... for polygons side by side; `expected`, which is
+`ok: fact=value fact=value`, or `refused: words ... words` for an `InputError` of one line that names the file and has
+these words in this order, or both with ` or ` between.
 """
 
 import csv
@@ -170,8 +170,7 @@ def check_row(folder, row):
 def rows():
     with open(TABLE, encoding="utf-8", newline="") as file:
         table = list(csv.DictReader(file))
-    marks = {"x": [pytest.mark.xfail(strict=False, reason="the reader does not give this answer yet")], "": []}
-    return [pytest.param(row, id=row["name"], marks=marks[row["pending"]]) for row in table]
+    return [pytest.param(row, id=row["name"]) for row in table]
 
 
 @pytest.mark.parametrize("row", rows())
@@ -184,10 +183,9 @@ def test_the_table_is_well_formed():
     names = [row["name"] for row in table]
     assert len(names) == len(set(names)) >= 60, "at least 60 rows, each with a name of its own"
     assert {row["kind"] for row in table} == set(KINDS) and {row["reader"] for row in table} == set(READERS)
-    assert all(None not in row and None not in row.values() for row in table), "every row has six fields"
+    assert all(None not in row and None not in row.values() for row in table), "every row has five fields"
 
 
-@pytest.mark.xfail(strict=False, reason="readers of YAML and OpenStreetMap raise other errors than InputError")
 def test_two_hundred_rounds_of_fuzzing(tmp_path):
     "The inputs of failures are in the folder that the message names; `make fuzz` tries 10,000."
     command = [sys.executable, "tools/fuzz.py", "--rounds", "200", "--seed", "2", "--out", str(tmp_path / "failures")]

@@ -214,6 +214,10 @@ def pivot_frame(
             unknown = frame[column].iloc[positions[column].argmin()]
             raise InputError(f"{where}: {column} {unknown} is not on the hourly grid; sum up the rows of each hour")
     values = np.full([len(index) for index in labels.values()], np.nan, dtype="float32")
-    with np.errstate(over="ignore"):
-        values[tuple(positions.values())] = frame["value"].to_numpy("float64")
+    volumes = frame["value"].to_numpy("float64")
+    too_large = np.abs(volumes) > np.finfo("float32").max
+    if too_large.any():
+        row = frame[too_large].iloc[0]
+        raise InputError(f"{where}: station {row.station}, {row.time}: {row['value']:g} is no volume; check the row")
+    values[tuple(positions.values())] = volumes
     return values, hours, tuple(services)

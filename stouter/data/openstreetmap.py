@@ -299,7 +299,7 @@ def read_pbf_pois(
     "Places of an OpenStreetMap file. Raises `InputError` if it is truncated or none."
     try:
         scan = find_places(Path(path), table)
-    except RuntimeError as error:  # what the parser raises for broken files
+    except (RuntimeError, ValueError, osmium.InvalidLocationError) as error:  # what the parser raises
         raise InputError(
             f"{path}: expected a whole OpenStreetMap file, got one that cannot be read to its end ({error}); "
             "fetch it again"

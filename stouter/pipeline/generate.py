@@ -141,7 +141,8 @@ def make_calendar(
         for day in (first, last + pd.Timedelta(days=1))
     )
     hours = pd.date_range(*midnights, freq="h", inclusive="left")
-    return hours, wall.get_indexer(hours.tz_localize(None)), hour_of_week(wall).reshape(n_periods, length)
+    clock = hours.tz_localize(None).floor("h")  # a clock may change by half an hour
+    return hours, wall.get_indexer(clock), hour_of_week(wall).reshape(n_periods, length)
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #aae59cf3
 BLOCK_SIZE = 256  # periods that the network makes in one batch
