@@ -144,10 +144,10 @@ def array_hours(
     if first.tz is None:
         try:
             first = first.tz_localize(source.timezone)
-        except ValueError as error:
+        except ValueError:
             raise InputError(
-                f"data.source.first_hour: {first} in {source.timezone}: {error}; "
-                f"the clock changes there, so write the hour with its offset, such as {first:%Y-%m-%d %H:%M}+01:00"
+                f"data.source.first_hour: {first} in {source.timezone}: the clock changes, so this hour is there twice "
+                f"or not at all; write it with its offset, such as {first:%Y-%m-%d %H:%M}+01:00"
             ) from None
     return pd.date_range(first.tz_convert(source.timezone), periods=n_hours, freq="h")
 
