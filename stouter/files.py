@@ -14,11 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:  # both are slow to import and needed by two functions only
-    import numpy as np
-    from torch import Tensor
+from typing import Any
 
 # %% ../nbs/00_core/03_files.ipynb #750bbc0c
 @contextmanager
@@ -78,7 +74,7 @@ def file_digest(
 
 # %% ../nbs/00_core/03_files.ipynb #ce37b62e
 def hash_arrays(
-    *arrays: "np.ndarray",  # anything that numbers depend on
+    *arrays: Any,  # NumPy arrays, anything that numbers depend on
 ) -> str:  # 16 hexadecimal letters
     "First 16 letters of the SHA-256 of the bytes of the arrays."
     import numpy as np
@@ -113,7 +109,7 @@ def read_json(
 # %% ../nbs/00_core/03_files.ipynb #6d5a3951
 def load_tensors(
     path: Path,  # a .safetensors file of a run
-) -> "dict[str, Tensor]":  # its tensors, on the CPU
+) -> dict[str, Any]:  # name -> tensor, on the CPU
     "Read tensors that a stage wrote. Raises `InputError` for a damaged file."
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -44,7 +44,7 @@ def stage(folder: Path) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         process_notebook((path, copy, FilterDefaults))
         edit_notebook(copy)
-    for path in NBS.rglob("*.png"):
+    for path in [*NBS.rglob("*.png"), *NBS.rglob("*.svg")]:
         copy = folder / path.relative_to(NBS)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)

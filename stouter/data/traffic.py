@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,9 +37,6 @@ from stouter.data.labels import (
     to_dataset,
 )
 from ..files import InputError, atomic_write
-
-if TYPE_CHECKING:  # plotting is imported by the function that plots
-    import matplotlib.pyplot as plt
 
 # %% ../../nbs/01_data/01_traffic.ipynb #950adbdf
 def read_volumes(
@@ -293,8 +290,8 @@ def plot_traffic(
     traffic: Traffic,  # recorded or generated
     station: int | str | None = None,  # one of its stations; the mean of all if None
     service: str | None = None,  # one of its services; the first if None
-    ax: "plt.Axes | None" = None,  # where to draw; a new figure if None
-) -> "plt.Axes":  # the axes
+    ax: Any = None,  # matplotlib axes to draw into; a new figure if None
+) -> Any:  # the axes
     "Volume over local time, with an 80 % band where there are samples."
     import matplotlib.pyplot as plt
     import seaborn as sns

@@ -40,7 +40,8 @@ class DiffusionGenerator:
 
     Usage:
         denoiser = STUnet(station_dim, hour_dim)
-        objective = OBJECTIVES["v_prediction"](linear_schedule(1000))
+        make_objective, schedule = OBJECTIVES["v_prediction"], linear_schedule(1000)
+        objective = make_objective(schedule)
         generator = DiffusionGenerator(denoiser, objective, LOSSES["mse"], SAMPLERS["dpmpp_2m"], n_sampling_steps=6)
         history = generator.fit(train_set, TrainingArguments(n_updates=4000), validation=validation_set)
         samples = generator.sample(test_set.condition, n_samples=20)  # (20, B, L), scaled traffic
