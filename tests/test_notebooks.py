@@ -45,6 +45,7 @@ class TestEveryNotebook:
         assert parts[0].startswith("# ") and parts[1].startswith("> "), (
             f"{path.name}: start with '# Title' then '> sentence'"
         )
+        assert "\n" not in parts[1], f"{path.name}: the sentence in one line; the site drops the others"
 
     def test_valid_and_python3(self, path):
         notebook = nbformat.read(path, as_version=4)
