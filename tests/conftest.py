@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,3 +44,27 @@ def tiny_run(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "tiny"
     done = stouter("run", "tiny", "--out", out)
     return out, done
+
+
+def browser_program():
+    "A Chromium of this machine or the one that playwright downloaded, or None."
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tools:
+        path = tools.chromium.executable_path
+    return path if os.path.exists(path) else None
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    "A headless browser."
+    program = browser_program()
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or: python -m playwright install --with-deps chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as tools:
+        yield tools.chromium.launch(executable_path=program, args=["--no-sandbox"])

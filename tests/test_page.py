@@ -1,7 +1,6 @@
 "The page of finished runs: one file, no network, and it reacts."
 
 import json
-import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -14,30 +13,6 @@ from plotly.offline import get_plotlyjs
 from test_bad_input import refused
 
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
-
-
-def browser_program():
-    "A Chromium of this machine or the one that playwright downloaded, or None."
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as tools:
-        path = tools.chromium.executable_path
-    return path if os.path.exists(path) else None
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    "A headless browser."
-    program = browser_program()
-    if program is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or: python -m playwright install --with-deps chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as tools:
-        yield tools.chromium.launch(executable_path=program, args=["--no-sandbox"])
 
 
 def opened(chromium, path, width):

@@ -11,7 +11,6 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import ROOT
-from test_page import chromium  # noqa: F401  (a fixture)
 
 PAGES = [
     "index",
