@@ -22,6 +22,7 @@ from .html_report.page import browse_run
 from .pipeline import evaluate_tables as evaluation
 from .pipeline import run as pipeline
 from .pipeline.generate import describe_days, generate_traffic, make_request
+from .pipeline.run_folder import check_finished
 from .pipeline.traffic_tables import check_table, read_station_positions, read_traffic_table
 from .run_card import format_run_card, run_card_html
 
@@ -138,7 +139,7 @@ def load_run(
     """
     folder = Path(folder)
     pipeline.read_run(folder)
-    pipeline.check_finished(folder, ["metrics.json", "samples.safetensors"])
+    check_finished(folder, ["metrics.json", "samples.safetensors"])
     return Run(pipeline.load_run(folder))
 
 # %% ../nbs/10_cli/04_python_api.ipynb #5ce0eb47

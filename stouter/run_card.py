@@ -93,11 +93,11 @@ def format_run_card(
     folder: Path,  # of a finished run
 ) -> str:  # text for a terminal
     "The card of a run, at most 100 columns wide where names are short. Raises as `describe_run`."
-    lines, metadata = describe_run(folder), read_json(folder / "metrics.json")
-    table, width = card_table(metadata["methods"]).to_string(), max(map(len, next_steps(folder)))
+    lines, metadata, steps = describe_run(folder), read_json(folder / "metrics.json"), next_steps(folder)
+    table, width = card_table(metadata["methods"]).to_string(), max(map(len, steps))
     verdict = summarize_run(metadata["methods"], metadata["method"]).replace("**", "")
-    steps = [f"{name:{width}}  {text}" for name, text in next_steps(folder).items()]
-    return "\n".join([*lines, "", table, CARD_LEGEND, "", verdict, "", *steps])
+    where = [f"{name:{width}}  {text}" for name, text in steps.items()]
+    return "\n".join([*lines, "", table, CARD_LEGEND, "", verdict, "", *where])
 
 
 def run_card_html(

@@ -19,10 +19,10 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from .data import check_run, check_suffix, format_count, parse_days
+from .data import check_suffix, format_count, parse_days
 from ..config_file import experiments_folder, find_config, leading_comment, load_config, parse_yaml
 from ..files import InputError, atomic_write, read_json, write_json
-from ..pipeline.run_folder import lock_run
+from ..pipeline.run_folder import check_finished, lock_run
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #2057e3a1
 def parse_overrides(
@@ -179,7 +179,7 @@ def generate(
     """
     span = parse_days("--days", days)
     check_suffix("--out", out, ".parquet")
-    check_run(run_dir, "weights.safetensors")
+    check_finished(run_dir, ["weights.safetensors"])
     from stouter.pipeline.generate import describe_days, make_request, write_traffic
     from stouter.pipeline.run import load_run
 

@@ -26,8 +26,8 @@ from ..evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
 from ..evaluation.realism import REALISM_GOALS
 from ..files import InputError, file_digest, read_json
 from ..graphs.embeddings import load_pretrained
-from ..pipeline.run import RunResults, check_finished, load_run
-from ..pipeline.run_folder import flatten, read_manifest
+from ..pipeline.run import RunResults, load_run
+from ..pipeline.run_folder import check_finished, flatten
 from ..plots import metrics_table
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #84a9c183
@@ -39,7 +39,6 @@ def open_finished(
 ) -> RunResults:  # of all stages
     "A run with metrics. Raises `FileNotFoundError` for a folder without a run, `InputError` for an unfinished one."
     folder = Path(folder)
-    read_manifest(folder)
     check_finished(folder, REQUIRED_FILES)
     return load_run(folder)
 

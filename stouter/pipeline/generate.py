@@ -277,14 +277,14 @@ def generate_block(
 ) -> np.ndarray:  # (n_items, L) float32 volumes, physical units
     "Volumes of one block."
     positions, week = request.calendar[1:]
-    station, sample, period = (np.resize(index, BLOCK_SIZE) for index in block_items(request, block_index))
+    items = block_items(request, block_index)
+    station, sample, period = (np.resize(index, BLOCK_SIZE) for index in items)
     first_period = request.first.toordinal() - positions[0] // 24  # day on which the first period begins
     day = first_period + period * request.model.length // 24
     row = request.rows[station]
     keys = zip(row.tolist(), day.tolist(), sample.tolist())
     noise = [make_generator(request.seed, 40, *key) for key in keys]
-    n_items = len(block_items(request, block_index)[0])
-    return request.model.sample(row, week[period], noise)[:n_items].astype(np.float32)
+    return request.model.sample(row, week[period], noise)[: len(items[0])].astype(np.float32)
 
 
 def block_table(
