@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BIN_QUANTILES', 'LENGTH_QUANTILES', 'generate_joint', 'fit_shares', 'fit_memory', 'PairKernels', 'fit_field',
-           'squared_difference', 'representative_stations', 'calibrate_field']
+           'squared_difference', 'level_direction', 'representative_stations', 'calibrate_field']
 
 # %% ../../nbs/07b_joint/03_calibration.ipynb #97ecaa45
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ..data.dataset import Condition, TrafficDataset
 from ..data.stations import to_ecef
 from ..evaluation.spatial import seasonal_residuals
 from ..evaluation.sums import dependence
-from .field import LatentField, draw_noise
+from .field import LatentField, draw_noise, own_noise
 from .inversion import integrate_noise
 from ..training.generator import DiffusionGenerator
 
@@ -35,27 +35,28 @@ def generate_joint(
     batch_size: int = 256,  # station-days at once
 ) -> np.ndarray:  # (S, N, P, L) scaled traffic
     "Samples of a whole city. Raises `InputError` for a sampler with fresh noise."
-    n, p, length = len(lonlat), len(day), condition.hour_of_week.shape[1]
-    samples = np.empty((n_samples, n * p, length), np.float32)
+    n, p = len(lonlat), len(day)
+    samples = np.empty((n_samples, n * p, condition.hour_of_week.shape[1]), np.float32)
     for s in range(n_samples):
         for part in torch.arange(n * p).split(batch_size):
             station, period = np.divmod(part.numpy(), p)
             keys = condition.station[part].numpy()
-            noise = draw_noise(field, lonlat[station], keys, day[period], np.full(len(part), s), seed, length)
+            noise = draw_noise(field, lonlat[station], keys, day[period], np.full(len(part), s), seed)
             samples[s, part] = integrate_noise(method, condition[part], torch.from_numpy(noise), batch_size).numpy()
-    return samples.reshape(n_samples, n, p, length)
+    return samples.reshape(n_samples, n, p, -1)
 
 # %% ../../nbs/07b_joint/03_calibration.ipynb #d00befab
 def fit_shares(
     curve: np.ndarray,  # (K,) correlation in each bin of distance
-    kernels: np.ndarray,  # (K, M + 1) mean of a constant and of each exponential in each bin
+    kernels: np.ndarray,  # (K, M + 1) mean of a constant and of each Gaussian kernel in each bin
     weight: np.ndarray,  # (K,) of the bins
 ) -> tuple[float, ...]:  # (M + 2,) city, local parts, own; not negative, sum 1
     "Shares of the variance by non-negative least squares."
-    root = np.sqrt(weight)
-    shares = nnls(kernels * root[:, None], np.nan_to_num(curve) * root)[0]
-    shares = shares / max(1.0, shares.sum())
-    return (*shares.tolist(), max(0.0, 1 - shares.sum()))
+    root, n_parts = np.sqrt(weight)[:, None], kernels.shape[1]
+    heavy = 1e3 * root.max()  # of the row that says: the shares add up to 1
+    rows = np.block([[kernels * root, np.zeros_like(root)], [np.full((1, n_parts + 1), heavy)]])
+    shares = nnls(rows, np.append(np.nan_to_num(curve) * root[:, 0], heavy))[0]
+    return tuple((shares / shares.sum()).tolist())
 
 
 def fit_memory(
@@ -64,8 +65,8 @@ def fit_memory(
     "The closest sum of two decays, with lag k weighted by 1 / k."
     lag = np.arange(1, len(acf) + 1)[np.isfinite(acf)]
     acf, best = acf[np.isfinite(acf)], (np.inf, (0.0, 0.0, 0.0))
-    for slow in (0.8, 0.9, 0.95, 0.98):
-        for fast in np.arange(0, 0.96, 0.05):
+    for slow in (0.8, 0.9):
+        for fast in np.arange(0, 0.91, 0.05):
             for w in np.linspace(0, 0.9, 19):
                 error = ((w * slow**lag + (1 - w) * fast**lag - acf) ** 2 / lag).sum()
                 best = min(best, (error, (float(w), float(fast), float(slow))))
@@ -73,7 +74,7 @@ def fit_memory(
 
 # %% ../../nbs/07b_joint/03_calibration.ipynb #04d73520
 BIN_QUANTILES = (0.02, 0.06, 0.15, 0.3, 0.5, 0.75)  # of the distances of pairs: edges of the bins
-LENGTH_QUANTILES = (0.01, 0.1, 0.4, 1.0)  # of the distances of pairs: length scales of the local parts
+LENGTH_QUANTILES = (0.01, 0.05, 0.2, 0.5, 1.0)  # of the distances of pairs: length scales of the local parts
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class PairKernels:
     bin_of_pair: np.ndarray  # (N (N - 1) / 2,)
     weight: np.ndarray  # (K,) root of the number of pairs in each bin
     length_km: tuple[float, ...]  # (M,) length scales
-    kernels: np.ndarray  # (K, M + 1) of a constant and of each exponential
+    kernels: np.ndarray  # (K, M + 1) of a constant and of each Gaussian kernel
 
     @classmethod
     def of_stations(cls, lonlat: np.ndarray) -> "PairKernels":
@@ -93,7 +94,7 @@ class PairKernels:
         bins = np.searchsorted(np.quantile(km, BIN_QUANTILES), km, side="left")
         n = np.bincount(bins, minlength=len(BIN_QUANTILES) + 1)
         lengths = tuple(np.maximum(np.quantile(km, LENGTH_QUANTILES), 0.05).tolist())
-        columns = [np.ones_like(km), *(np.exp(-km / length) for length in lengths)]
+        columns = [np.ones_like(km), *(np.exp(-0.5 * (km / length) ** 2) for length in lengths)]
         means = [np.bincount(bins, column, minlength=len(n)) / np.maximum(n, 1) for column in columns]
         return cls(tuple(lonlat.mean(0).tolist()), bins, np.sqrt(n), lengths, np.stack(means, axis=1))
 
@@ -101,6 +102,7 @@ class PairKernels:
 def fit_field(
     latent: dict[str, np.ndarray],  # correlations that the noise shall have, as of `dependence`
     pairs: PairKernels,  # of the stations
+    direction: tuple[float, ...],  # (L,) of the level
 ) -> LatentField:
     "The field with the closest correlations; length scales without a share are left out."
     level = np.array(fit_shares(latent["level_curve"], pairs.kernels, pairs.weight))
@@ -111,7 +113,7 @@ def fit_field(
     of_city, (near, *further) = (latent["city_acf"] + latent["own_acf"]) / 2, latent["midnight"]
     hours = float(np.clip(4 * np.mean(further) / max(near, 0.05), 0.3, 8.0))
     memories = fit_memory(of_city), fit_memory(latent["own_acf"])
-    return LatentField(pairs.origin, lengths, level, shape, *memories, float(np.clip(near, 0, 0.97)), hours)
+    return LatentField(pairs.origin, lengths, level, shape, *memories, float(np.clip(near, 0, 0.97)), hours, direction)
 
 
 def squared_difference(
@@ -121,6 +123,26 @@ def squared_difference(
     "Mean over the kinds of correlation of their mean squared difference."
     names = ("curve", "level_curve", "shape_curve", "own_acf", "midnight")
     return float(np.mean([np.nanmean((real[name] - generated[name]) ** 2) for name in names]))
+
+
+def level_direction(
+    method: DiffusionGenerator,  # trained, with a deterministic sampler
+    train: TrafficDataset,  # N P training days
+    lonlat: np.ndarray,  # (N, 2) positions, degrees
+    day: np.ndarray,  # (P,) ordinal numbers
+    seed: int,  # of the generated days
+    n_samples: int = 4,  # cities
+) -> tuple[float, ...]:  # (L,) of norm 1
+    "The direction in which noise moves the mean of a day: both correlated over days from independent noise."
+    length = train.x.shape[1]
+    white = LatentField((0.0, 0.0), (), (0.0, 1.0), (0.0, 1.0), direction=(1.0,) * length)
+    means = generate_joint(method, train.condition, white, lonlat, day, n_samples, seed).mean(3)
+    means = (means - means.mean(0)) / np.maximum(means.std((0, 2), keepdims=True), 1e-9)
+    axes = np.meshgrid(np.arange(n_samples), train.condition.station[:: len(day)].numpy(), day, indexing="ij")
+    sample, key, days = (axis.ravel() for axis in axes)
+    noise = own_noise(white, key, days, sample, seed)
+    slope = means.reshape(-1) @ noise
+    return tuple((slope / np.linalg.norm(slope)).tolist())
 
 
 def representative_stations(
@@ -158,9 +180,9 @@ def calibrate_field(
         return dependence(residual, day, pairs.bin_of_pair, n_bins, max_lag)
 
     real, rounds = moments(train.cube.numpy()), []
-    latent = dict(real)
+    latent, direction = dict(real), level_direction(method, train, lonlat, day, seed)
     for number in range(n_rounds):
-        field = fit_field(latent, pairs)
+        field = fit_field(latent, pairs, direction)
         cities = generate_joint(method, train.condition, field, lonlat, day, n_samples, seed)
         each = [moments(city) for city in cities]
         generated = {name: np.mean([found[name] for found in each], 0) for name in real}

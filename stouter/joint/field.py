@@ -36,14 +36,14 @@ def moving_average(
 
 @lru_cache
 def day_vectors(
-    length: int,  # L, hours of a day
+    direction: tuple[float, ...],  # (L,) in which noise moves the mean of a day
     midnight_hours: float,  # hours over which the dependence at midnight falls by a factor e
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # u, g and h, (L,) each, of norm 1; g and h orthogonal to u
     "Directions of the level, and of the hours after and before midnight."
-    u = np.full(length, length**-0.5)
-    g = np.exp(-np.arange(length) / midnight_hours)
-    g = g - u * (u @ g)
-    return u, g / np.linalg.norm(g), g[::-1] / np.linalg.norm(g)
+    u = np.array(direction) / np.linalg.norm(direction)
+    after = np.exp(-np.arange(len(u)) / midnight_hours)
+    g, h = after - u * (u @ after), after[::-1] - u * (u @ after[::-1])
+    return u, g / np.linalg.norm(g), h / np.linalg.norm(h)
 
 # %% ../../nbs/07b_joint/02_field.ipynb #db0bd624
 N_FREQUENCIES = 64  # F, plane waves of each length scale
@@ -51,11 +51,11 @@ N_FREQUENCIES = 64  # F, plane waves of each length scale
 
 def fourier_features(
     km: np.ndarray,  # (n, 2) positions east and north of an origin, km
-    length_km: float,  # lambda of the kernel exp(-d / lambda)
+    length_km: float,  # lambda of the kernel exp(-d^2 / (2 lambda^2))
 ) -> np.ndarray:  # (n, 2 F) of norm 1 in each row
-    "Features whose inner products are the exponential kernel, nearly."
+    "Features whose inner products are the Gaussian kernel, nearly."
     f = np.arange(N_FREQUENCIES)
-    radius = np.sqrt((1 - (f + 0.5) / N_FREQUENCIES) ** -2 - 1) / length_km
+    radius = np.sqrt(-2 * np.log(1 - (f + 0.5) / N_FREQUENCIES)) / length_km
     angle = np.pi * ((f * (5**0.5 - 1) / 2) % 1)
     phase = km @ (radius * np.stack([np.cos(angle), np.sin(angle)]))
     return np.concatenate([np.cos(phase), np.sin(phase)], axis=1) / N_FREQUENCIES**0.5
@@ -80,6 +80,7 @@ class LatentField:
     memory: tuple[float, float, float] = (0.0, 0.0, 0.0)  # the same of the local and own parts
     midnight: float = 0.0  # beta, dependence of the first hours on the last ones of the day before
     midnight_hours: float = 2.0  # how far it reaches
+    direction: tuple[float, ...] = (1.0,) * 24  # (L,) in which noise moves the mean of a day
 
     def __post_init__(self):
         for shares in (self.level, self.shape):
@@ -108,16 +109,19 @@ class LatentField:
 def evolve(
     white: np.ndarray,  # (MEMORY + D, n, L) independent standard normal numbers of consecutive days
     averages: np.ndarray,  # (n, MEMORY + 1) or (1, MEMORY + 1) weights of each level's moving average
-    midnight: float,  # beta
-    midnight_hours: float,  # see `day_vectors`
+    field: LatentField,  # its dependence at midnight and its direction
 ) -> tuple[np.ndarray, np.ndarray]:  # level (D, n) and shape (D, n, L) of the last D days
     "Level and shape of days with memory, from numbers without."
-    u, g, h = (v.astype(white.dtype) for v in day_vectors(white.shape[2], midnight_hours))
-    level = white @ u
-    windows = np.lib.stride_tricks.sliding_window_view(level, MEMORY + 1, axis=0)  # (D, n, MEMORY + 1)
-    shape = white[MEMORY - 1 :] - level[MEMORY - 1 :, :, None] * u
-    after = ((1 - midnight**2) ** 0.5 - 1) * (shape[1:] @ g) + midnight * (shape[:-1] @ h)
-    return (windows * averages[:, ::-1].astype(white.dtype)).sum(-1), shape[1:] + after[..., None] * g
+    u, g, h = (v.astype(white.dtype) for v in day_vectors(field.direction, field.midnight_hours))
+    midnight = field.midnight
+    innovation = (white * u).sum(-1)  # (MEMORY + D, n); no product of matrices, whose rounding depends on n
+    first, n_days = MEMORY, len(white) - MEMORY
+    level = np.zeros_like(innovation[first:])
+    for lag, a in enumerate(averages.T.astype(white.dtype)):
+        level += a * innovation[first - lag : first - lag + n_days]
+    shape = white[first - 1 :] - innovation[first - 1 :, :, None] * u
+    after = ((1 - midnight**2) ** 0.5 - 1) * (shape[1:] * g).sum(-1) + midnight * (shape[:-1] * h).sum(-1)
+    return level, shape[1:] + after[..., None] * g
 
 
 @lru_cache(maxsize=64)
@@ -129,7 +133,6 @@ def white_chunk(n: int, length: int, *key: int) -> np.ndarray:  # (CHUNK, n, len
 @lru_cache(maxsize=256)
 def shared_chunk(
     field: LatentField,
-    length: int,  # L, hours of a day
     seed: int,  # of the noise
     sample: int,  # 0, 1, ...
     chunk: int,  # day // CHUNK
@@ -137,10 +140,10 @@ def shared_chunk(
     "What all stations share in the days of one chunk."
     level, shape = field.amplitudes(field.level), field.amplitudes(field.shape)
     chunks = range(chunk - MEMORY // CHUNK, chunk + 1)
-    white = np.concatenate([white_chunk(len(level), length, seed, 41, sample, k) for k in chunks])
+    white = np.concatenate([white_chunk(len(level), len(field.direction), seed, 41, sample, k) for k in chunks])
     averages = np.tile(moving_average(*field.memory), (len(level), 1))
     averages[0] = moving_average(*field.city_memory)
-    levels, shapes = evolve(white, averages, field.midnight, field.midnight_hours)
+    levels, shapes = evolve(white, averages, field)
     return levels * level.astype(levels.dtype), shapes * shape.astype(shapes.dtype)[:, None]
 
 
@@ -150,17 +153,17 @@ def own_noise(
     day: np.ndarray,  # (B,) days, as ordinal numbers
     sample: np.ndarray,  # (B,) samples
     seed: int,  # of the noise
-    length: int,  # L, hours of a day
 ) -> np.ndarray:  # (B, L)
     "The part that stations do not share."
     ids, inverse = np.unique(np.stack([key, sample, day // CHUNK]), axis=1, return_inverse=True)
     back = range(-(MEMORY // CHUNK), 1)
-    white = [[white_chunk(1, length, seed, 42, k, s, c + b) for b in back] for k, s, c in ids.T.tolist()]
+    white = [[white_chunk(1, len(field.direction), seed, 42, k, s, c + b) for b in back] for k, s, c in ids.T.tolist()]
     white = np.concatenate([np.concatenate(chunks) for chunks in white], axis=1)  # (MEMORY + CHUNK, n, L)
     averages = moving_average(*field.memory)[None]
-    level, shape = evolve(white, averages, field.midnight, field.midnight_hours)
+    level, shape = evolve(white, averages, field)
     place = day % CHUNK, inverse.ravel()
-    return field.level[-1] ** 0.5 * level[place][:, None] * length**-0.5 + field.shape[-1] ** 0.5 * shape[place]
+    u = day_vectors(field.direction, field.midnight_hours)[0].astype(np.float32)
+    return field.level[-1] ** 0.5 * level[place][:, None] * u + field.shape[-1] ** 0.5 * shape[place]
 
 
 def draw_noise(
@@ -170,16 +173,16 @@ def draw_noise(
     day: np.ndarray,  # (B,) day of each item, as an ordinal number
     sample: np.ndarray,  # (B,) sample of each item, 0, 1, ...
     seed: int,  # of the noise
-    length: int = 24,  # L, hours of a day
 ) -> np.ndarray:  # (B, L) float32, each row white
     "Noise of the field for any stations, days and samples; an item does not depend on the others."
-    noise = own_noise(field, key, day, sample, seed, length)
+    noise = own_noise(field, key, day, sample, seed)
+    u = day_vectors(field.direction, field.midnight_hours)[0].astype(np.float32)
     places, row = np.unique(lonlat, axis=0, return_inverse=True)
     features = field.features(places).astype(np.float32)[row.ravel()]
     groups, group = np.unique(np.stack([sample, day]), axis=1, return_inverse=True)
     for k, (s, d) in enumerate(groups.T.tolist()):
         items = np.flatnonzero(group.ravel() == k)
-        level, shape = shared_chunk(field, length, seed, s, d // CHUNK)
-        shared = level[d % CHUNK][:, None] * length**-0.5 + shape[d % CHUNK]  # (K, L)
+        level, shape = shared_chunk(field, seed, s, d // CHUNK)
+        shared = level[d % CHUNK][:, None] * u + shape[d % CHUNK]  # (K, L)
         noise[items] += np.einsum("bk,kl->bl", features[items], shared)
     return noise.astype(np.float32)
