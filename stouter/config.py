@@ -371,6 +371,11 @@ class ExperimentConfig(Config):
                 )
         return self
 
+    @property
+    def folder_name(self) -> str:
+        "Name of the folder of its runs."
+        return f"{self.name}_{self.preset}" if self.preset else self.name
+
     def _repr_html_(self) -> str:
         return config_to_html(self)
 

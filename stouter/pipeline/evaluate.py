@@ -22,7 +22,7 @@ from ..config import ExperimentConfig
 from ..data.dataset import Condition, StationScaler, TrafficDataset
 from ..data.splits import spatial_blocks
 from ..evaluation.memorization import nn_distance_ratio
-from ..evaluation.metrics import mae, rmse, score
+from ..evaluation.metrics import BAND_METRICS, mae, rmse, score
 from ..evaluation.proper_scores import crps
 from ..evaluation.real_baselines import n_replacement_days, real_baseline_rows
 from ..evaluation.realism import MIN_DAYS, RealismEvaluator, n_complete_days
@@ -119,9 +119,11 @@ class Evaluator:
         self,
         samples: np.ndarray,  # (S, B, L) scaled, for the test periods
     ) -> dict[str, float]:  # metric -> value
-        "Every metric of one method's samples."
+        "Every metric of one method's samples; a single sample has no `BAND_METRICS`."
         real, station = self.test.x.numpy(), self.test.condition.station.numpy()
         scores = all_scores(real, samples, self.scaler, station, self.predicted_scaler)
+        if len(samples) == 1:
+            scores = {name: value for name, value in scores.items() if name not in BAND_METRICS}
         return scores | self.realism_scores(samples, check_memorization=True)
 
     def realism_scores(
@@ -202,7 +204,7 @@ def run_metadata(
     n_stations: int,  # evaluated
 ) -> dict[str, str | int | bool]:
     "What a number must be read with: data set, seed, T, sampler, sizes."
-    d = config.diffusion
+    d, preset = config.diffusion, {"preset": config.preset} if config.preset else {}
     return {
         "dataset": config.name,
         "protocol": config.data.protocol,
@@ -213,6 +215,7 @@ def run_metadata(
         "test_periods": config.data.n_test_periods,
         "T": d.n_steps,
         "sampler": f"{d.sampler}-{d.n_sampling_steps}",
+        **preset,
         "distilled": config.distillation is not None,
         "n_samples": config.evaluation.n_samples,
     }
