@@ -235,7 +235,7 @@ TIE_TOLERANCE = 0.01  # two runs of one method with other noise differ by as muc
 def summarize_run(
     metrics: Mapping[
         str, Mapping[str, float]
-    ],  # method -> metric -> value, with `crps`, `jsd_pooled`, perhaps `coverage_80`
+    ],  # method -> metric -> value, with `jsd_pooled`, `crps` and `coverage_80`, or `mae`
     model: str = "STOUTER",  # the method to be compared with all others
 ) -> str:  # Markdown, one sentence for each of the three
     """The model against the best of the other methods, in words. Rows of real days are not compared.
@@ -246,8 +246,8 @@ def summarize_run(
     if model not in metrics or not others:
         raise ValueError(f"cannot compare {model!r} among {', '.join(metrics)}; give metrics of it and of a reference")
     parts, coverage = [], metrics[model].get("coverage_80")
-    crps = "MAE (the CRPS of one sample)" if coverage is None else "CRPS"
-    for metric, title in {"crps": crps, "jsd_pooled": "pooled JSD"}.items():
+    accuracy = {"crps": "CRPS"} if "crps" in metrics[model] else {"mae": "MAE (the CRPS of one sample)"}
+    for metric, title in {**accuracy, "jsd_pooled": "pooled JSD"}.items():
         best = min(others, key=lambda name: others[name][metric])
         loss, best_loss = metrics[model][metric], others[best][metric]
         difference = abs(loss / best_loss - 1) if best_loss else float("inf")
