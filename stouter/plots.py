@@ -253,7 +253,7 @@ def summarize_run(
         rating = "better" if loss < best_loss else "worse"
         if difference < TIE_TOLERANCE:
             rating = "about the same"
-        parts.append(f"{title} {loss:.3g}, {change} the {best}'s {best_loss:.3g} ({rating})")
+        parts.append(f"{title} {loss:.3g}, {change} the {best_loss:.3g} of the {best} ({rating})")
     coverage = f"its 80 % band holds {metrics[model]['coverage_80']:.0%} of the real hours"
     return f"**{model}**: " + "; ".join([*parts, coverage]) + "."
 
