@@ -233,9 +233,7 @@ TIE_TOLERANCE = 0.01  # two runs of one method with other noise differ by as muc
 
 
 def summarize_run(
-    metrics: Mapping[
-        str, Mapping[str, float]
-    ],  # method -> metric -> value, with `jsd_pooled`, `crps` and `coverage_80`, or `mae`
+    metrics: Mapping[str, Mapping[str, float]],  # method -> metric -> value, with `jsd_pooled`, `crps` or `mae`
     model: str = "STOUTER",  # the method to be compared with all others
 ) -> str:  # Markdown, one sentence for each of the three
     """The model against the best of the other methods, in words. Rows of real days are not compared.
@@ -256,7 +254,7 @@ def summarize_run(
         rating = "better" if loss < best_loss else "worse"
         if difference < TIE_TOLERANCE:
             rating = "about the same"
-        parts.append(f"{title} {loss:.3g}, {change} the {best}'s {best_loss:.3g} ({rating})")
+        parts.append(f"{title} {loss:.3g}, {change} the {best_loss:.3g} of the {best} ({rating})")
     band = "one sample has no band" if coverage is None else f"its 80 % band holds {coverage:.0%} of the real hours"
     return f"**{model}**: " + "; ".join([*parts, band]) + "."
 
