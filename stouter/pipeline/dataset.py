@@ -198,8 +198,13 @@ def build_graphs(
     g: GraphConfig,  # which edges, features and encoders
     stations: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
 ) -> dict[str, NamedGraph]:  # "time" and "space"
-    "Both graphs of section 4, not pretrained."
+    "Both graphs of section 4, not pretrained. Raises `InputError` for `counts` where there are none."
     counts = stations.drop(columns=["lon", "lat"]) if len(stations.columns) > 2 else None
+    if counts is None and g.station_features == "counts":
+        raise InputError(
+            "graph.station_features: counts needs places of interest, and these stations have none; give counts with "
+            "the traffic, or describe stations by position: -p graph.station_features position"
+        )
     features = STATION_FEATURES["position" if counts is None else g.station_features].fit(stations, counts)
     hours = temporal_graph(g.periodic, TEMPORAL_FEATURES[g.temporal_features], g.bidirectional)
     space = base_station_graph(stations, counts, g.radius_km, features)
@@ -234,6 +239,7 @@ def pretrain_graph(
             decoder=ENCODERS[graph.decoder] if graph.decoder else None,
             replace_rate=g.replace_rate,
             patience=g.patience,
+            loss_on_all_nodes=g.loss_on_all_nodes,
         )
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #5361b355

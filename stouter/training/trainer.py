@@ -134,7 +134,8 @@ class DiffusionTask:
             self.data.condition[index], self.training_args.weekday_randomization, self.seed, update
         )
         x0 = normalize_to_neg_one_to_one(self.data.x[index])
-        t, eps = sample_timesteps_and_noise(tuple(x0.shape), self.objective.schedule.n_steps, self.seed, update)
+        n_steps, antithetic = self.objective.schedule.n_steps, self.training_args.antithetic_timesteps
+        t, eps = sample_timesteps_and_noise(tuple(x0.shape), n_steps, self.seed, update, antithetic)
         shard = shard_slice(self.training_args, self.fabric)
         condition = condition[shard].to(device)
         if self.training_args.cond_drop_prob:
