@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from .cdr_format import detect_format, validate_line
 from .cdr_scan import FileReport, find_line, read_file
+from .ids import WHOLE_ID, describe_id
 from .labels import SERVICES, check_stations, check_timezone
 from .traffic import Traffic
 from ..files import InputError, atomic_write, hash_arrays
@@ -360,10 +361,16 @@ def ingest_cdr(
 ) -> tuple[Traffic, IngestReport]:
     "Raw records to hourly traffic (section 6.1.1). Raises `InputError` with file, line and remedy."
     files, index = [Path(file) for file in files], check_stations(stations).index
-    if not files or index.dtype != "int64" or unknown_stations not in ("error", "skip"):
+    if index.dtype != "int64":
+        word = next((name for name in index if not WHOLE_ID.fullmatch(name)), index[0])
         raise InputError(
-            'expected files of records, stations with whole numbers as ids, unknown_stations "error" or "skip"; '
-            f"got {len(files)} files, {index.dtype} ids, unknown_stations {unknown_stations!r}"
+            f"stations table: station {describe_id(word)}; records have whole numbers without leading zeros as ids; "
+            "give the table whose ids stand in the records"
+        )
+    if not files or unknown_stations not in ("error", "skip"):
+        raise InputError(
+            f'expected files of records, and unknown_stations "error" or "skip"; got {len(files)} files, '
+            f"unknown_stations {unknown_stations!r}"
         )
     check_timezone(timezone)
     cache_dir = cache_dir and Path(cache_dir)

@@ -20,11 +20,10 @@ from stouter.data.columns import (
     check_frame,
     check_span,
     clean_array,
-    clean_ids,
     clean_times,
-    find_ids,
     numeric_columns,
 )
+from .ids import clean_ids, find_ids
 from ..files import InputError
 
 # %% ../../nbs/01_data/01b_labels.ipynb #0378609d
@@ -41,12 +40,9 @@ def check_stations(
         raise InputError(
             "stations table: expected rows indexed by ids (whole numbers or text); try stations.set_index('station')"
         )
-    ids = clean_ids(stations.index, "stations table")
+    ids = clean_ids(stations.index, lambda row: f"stations table, row {row}", unique=True)
     index = pd.Index(ids if ids.dtype == "int64" else ids.astype(str), dtype=None if ids.dtype == "int64" else str)
     index = index.rename("station")
-    if index.has_duplicates:
-        duplicate = index[index.duplicated()][0]
-        raise InputError(f"stations table: station {duplicate} stands twice; keep one row for each id")
     check_columns(stations, "stations table")
     for long, short in LONG_NAMES.items():
         if {long, short} <= set(stations):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['POI_READERS', 'LIKE_ID', 'NUMBER_LIKE', 'read_geojson_pois', 'read_table_pois', 'describe_left_out', 'read_pois',
-           'choose_assignment', 'explain_no_match', 'count_pois', 'count_column', 'select_counts', 'match_ids',
+           'choose_assignment', 'explain_no_match', 'count_pois', 'count_column', 'select_counts', 'match_cells',
            'read_counts']
 
 # %% ../../nbs/01_data/06_pois.ipynb #5df14e39
@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .ids import ID_COLUMNS, clean_ids, find_id_column, match_ids, unknown_id
 from .openstreetmap import count_reason, read_pbf_pois, read_shapefile_pois
 from .poi_categories import CATEGORIES, POI_CATEGORIES, match_tags, resolve_category
 from .poi_categories import TAG_CATEGORIES as TAG_CATEGORIES  # for those who look for them here
 from .poi_categories import categorise as categorise
 from .poi_categories import read_categories as read_categories
 from .stations import ASSIGNMENTS, centres, parse_geometry, read_features, read_positions
-from .table_files import ID_COLUMNS, find_id_column, id_text, is_parquet, read_dataframe, row_location
+from .table_files import is_parquet, read_dataframe, row_location
 from ..files import InputError
 
 # %% ../../nbs/01_data/06_pois.ipynb #5b4a4641
@@ -268,33 +269,18 @@ def select_counts(
     return pd.DataFrame(counts), left_out
 
 # %% ../../nbs/01_data/06_pois.ipynb #42a78211
-def match_ids(
+def match_cells(
     path: Path,  # of the table, for messages
     ids: pd.Series,  # as read
     stations: pd.Index,  # (N,) ids of all cells of the grid
 ) -> np.ndarray:  # (N,) row of each station
-    "Row of every station, ids compared as text. Raises `InputError` for a missing, repeated or absent id."
-    rows = {}
-    for row, value in enumerate(ids.tolist()):
-        try:
-            text = id_text(value)
-        except ValueError as error:
-            raise InputError(f"{row_location(path, row)}: expected an id, got {error}; write it as text") from None
-        if not text:
-            raise InputError(f"{row_location(path, row)}: expected an id in {ids.name}, got none; fill it in")
-        if text in rows:
-            raise InputError(f"{path}: {ids.name} {text} has two rows, expected one per cell; add them up")
-        rows[text] = row
-    wanted = [id_text(station) for station in stations]
-    if absent := [station for station, text in zip(stations, wanted) if text not in rows]:
-        first = min(absent)
-        similar = next((text for text in rows if text.lstrip("0") == str(first).lstrip("0")), None)
-        hint = f" (the table has {similar})" if similar else ""
-        raise InputError(
-            f"{path}: expected a row for every cell, {len(absent)} have none, the first is {first}{hint}; "
-            "add rows of zeros"
-        )
-    return np.array([rows[text] for text in wanted], int)
+    "Row of every station. Raises `InputError` for a missing or repeated id, and for a station without a row."
+    known = clean_ids(ids, lambda row: row_location(path, row), from_text=True, unique=True).tolist()
+    rows = match_ids(stations.tolist(), known)
+    if (rows < 0).any():
+        unknown = unknown_id(stations.tolist()[rows.argmin()], known, "this table", "add rows of zeros")
+        raise InputError(f"{path}: expected a row for every cell, {(rows < 0).sum()} have none; {unknown}")
+    return rows
 
 
 def read_counts(
@@ -313,7 +299,7 @@ def read_counts(
     if key is None and (like_id := [name for name in table if LIKE_ID.search(name)]):
         raise InputError(f"{path}: is {like_id[0]} the id of the cells? rename it to {ID_COLUMNS[0]}, or drop it")
     counts, left_out = select_counts(path, table, key, columns)
-    rows = match_ids(path, table[key], stations) if key else stations.argsort().argsort()
+    rows = match_cells(path, table[key], stations) if key else stations.argsort().argsort()
     counts = counts.iloc[rows].set_axis(stations.rename("station"))
     if n_other := len(table) - len(stations):
         left_out["row of a cell that the grid does not have"] = n_other

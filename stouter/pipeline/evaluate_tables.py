@@ -17,6 +17,7 @@ import torch
 
 from ..baselines.reference import CALENDAR_BASELINES
 from ..data.dataset import Condition, StationScaler, TrafficDataset, period_index
+from ..data.ids import match_ids, unknown_id
 from ..data.traffic import hour_of_week
 from ..evaluation.realism import MIN_DAYS, REALISM_GOALS, n_complete_days
 from ..files import InputError
@@ -117,12 +118,10 @@ def match_tables(
     generated = generated.assign(time=generated.time.dt.tz_convert(real.time.dt.tz))
     values, stations, hours = to_array(generated, "generated")
     real_values, known, real_hours = to_array(real.assign(sample=0), "real")
-    row = known.astype(str).get_indexer(stations.astype(str))
+    row = match_ids(stations.tolist(), known.tolist())
     if row.min() < 0:
-        raise InputError(
-            f"station {stations[row.argmin()]} is in generated and not in real "
-            f"({len(stations)} against {len(known)} stations)"
-        )
+        unknown = unknown_id(stations.tolist()[row.argmin()], known.tolist(), "real", "leave it out of generated")
+        raise InputError(f"generated: {unknown} ({len(stations)} against {len(known)} stations)")
     try:
         index = period_index(hours)
     except ValueError as error:
