@@ -356,6 +356,7 @@ def read_traffic(
     unit: str = "unknown",  # of the volumes
     name: str = "",  # of the city
     sum_hours: bool = False,  # add up intervals that divide the hour; an hour that lacks one is missing
+    counts: Sequence[str] | None = None,  # columns of counts in `stations`; those of the eight categories if None
 ) -> Traffic:  # missing rows are NaN
     """Read your own table. Raises `InputError` with file, line or column and remedy.
 
@@ -378,4 +379,4 @@ def read_traffic(
         unknown = unknown_id(frame["station"].tolist()[row], places.index.tolist())
         raise InputError(f"{locate(frame.row.iloc[row])}: {unknown}")
     columns = [name for name in ("sample", "station", "time", "service", "value") if name in frame]
-    return traffic_from_frame(frame[columns], places, timezone, unit, name, where)
+    return traffic_from_frame(frame[columns], places, timezone, unit, name, where, counts)
