@@ -177,6 +177,11 @@ class GraphConfig(Config):
     station_features: Literal["log_counts", "counts", "position"] = Field(
         "log_counts", description="features of a station, H_s; position where there are no counts"
     )
+    station_condition: Literal["embedding", "places", "both"] = Field(
+        "embedding",
+        description="what the network receives of a station: its embedding F_s, the features of its place (log counts "
+        "and their means over the neighbourhood, or the position), or both",
+    )
     temporal_encoder: Encoder = Field("gin", description="encoder of the temporal graph (Eq. 1)")
     station_encoder: Encoder = Field("gcn", description="encoder of the base station graph (Eq. 2)")
     temporal_decoder: Encoder | None = Field(None, description="its decoder; that of the encoder if not given")
@@ -259,6 +264,12 @@ class TrainConfig(Config):
     cond_drop_prob: float = Field(
         0.0, ge=0, lt=1, description="share of training samples without condition, for guidance; diffusion only"
     )
+    station_jitter: float = Field(
+        0.0, ge=0, description="deviation of the noise on the features of a station in training; diffusion only"
+    )
+    station_drop_prob: float = Field(
+        0.0, ge=0, lt=1, description="share of training samples without features of the station; diffusion only"
+    )
     weekday_randomization: float = Field(
         1.0,
         ge=0,
@@ -330,6 +341,10 @@ class ExperimentConfig(Config):
             )
         if self.train.cond_drop_prob and not has_diffusion:
             raise ValueError(f"train.cond_drop_prob is for diffusion methods; {method} has no guidance")
+        if (self.train.station_jitter or self.train.station_drop_prob) and not has_diffusion:
+            raise ValueError(
+                f"train.station_jitter and train.station_drop_prob are for diffusion methods, not for {method}"
+            )
         if self.distillation and not (has_diffusion and diffusion.sampler == "dpmpp_2m"):
             raise ValueError(
                 "distillation is for diffusion methods with the sampler dpmpp_2m, "
