@@ -216,11 +216,11 @@ def place_features(
     stations: pd.DataFrame,  # (N rows) lon, lat in degrees
     counts: pd.DataFrame | None = None,  # (N rows) one column for each of F categories; None: positions
     radius_km: float = 1.0,  # d_BS, km: largest distance of two neighbours
-) -> Tensor:  # (N, 3 F + 3) double, log counts, their means over one and over three steps; (N, 2) km east and north
+) -> Tensor:  # (N, 3 F + 3) double, log counts, their means over one and over three steps; (N, 2) km on the map
     "What is known of a place, for methods that are fitted on traffic. Raises `ValueError` for a count below 0."
     lon, lat = stations["lon"].to_numpy(float), stations["lat"].to_numpy(float)
     if counts is None:
-        return torch.from_numpy(to_local_km(lon, lat))
+        return torch.from_numpy(to_local_km(lon, lat, (0.0, 0.0)))  # of a row alone, whatever else is asked for
     edges, log_counts = radius_graph(lon, lat, radius_km), LogCountFeatures.log_counts(counts)
     near = neighbourhood_mean(log_counts, edges)
     district = neighbourhood_mean(neighbourhood_mean(near, edges), edges)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
-           'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_places',
-           'condition_table', 'pretrain_graphs', 'select_rows', 'station_autoencoder', 'embed_city', 'cut_periods',
-           'split_rows', 'Datasets', 'make_datasets']
+           'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
+           'describe_places', 'condition_table', 'pretrain_graphs', 'select_rows', 'station_autoencoder', 'embed_city',
+           'cut_periods', 'split_rows', 'Datasets', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -249,21 +249,31 @@ class Embeddings(NamedTuple):
     pretrained: dict[str, Pretrained]  # "time" and "space"
     place_table: Tensor  # (N, F) standardised features of the places, in the same order
     target_place_table: Tensor | None  # (M, F) of the stations of `city.target`
+    place_scaling: Standardizer  # of these features
+
+
+def describe_stations(
+    g: GraphConfig,  # radius of a neighbourhood; whether stations are described by position
+    stations: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
+) -> Tensor:  # (N, F) double
+    "Features of the places of stations, not standardised."
+    by_position = g.station_features == "position" or len(stations.columns) == 2
+    return place_features(stations, None if by_position else stations.iloc[:, 2:], g.radius_km)
 
 
 def describe_places(
-    g: GraphConfig,  # radius of a neighbourhood
+    g: GraphConfig,  # see `describe_stations`
     city: City,  # with a target or without
-) -> list[Tensor]:  # (N, F) of the stations with traffic, and (M, F) of those of the target
+) -> tuple[
+    Standardizer, list[Tensor]
+]:  # fitted on all stations; (N, F) of those with traffic, and (M, F) of the target's
     "Features of the places, standardised by the stations of the city; in the order of `traffic.stations`."
-    categories, tables, scaling = city.stations.columns[2:], [], None
+    scaling, tables = Standardizer.fit(describe_stations(g, city.stations)), []
     for part in [city] if city.target is None else [city, city.target]:
-        counts = part.stations[categories] if len(categories) else None
-        features = place_features(part.stations, counts, g.radius_km)
-        scaling = scaling or Standardizer.fit(features)
+        features = scaling(describe_stations(g, part.stations[city.stations.columns]))
         rows = part.stations.index.get_indexer(part.traffic.stations.index)
-        tables.append(scaling(features)[torch.from_numpy(rows)].float())
-    return tables
+        tables.append(features[torch.from_numpy(rows)].float())
+    return scaling, tables
 
 
 def condition_table(
@@ -300,14 +310,14 @@ def pretrain_graphs(
     if city.target is not None:
         every = embed_city(g, pretrained["space"], city.stations, city.target.stations, "data.target_source")
         target = every[torch.from_numpy(city.target.stations.index.get_indexer(city.target.traffic.stations.index))]
-    place, *target_place = describe_places(g, city)
+    scaling, (place, *target_place) = describe_places(g, city)
     station = condition_table(g, station, place)
     target = None if target is None else condition_table(g, target, *target_place)
     if "space" in g.ablate:
         station, target = torch.zeros_like(station), None if target is None else torch.zeros_like(target)
     if "time" in g.ablate:
         hour = torch.zeros_like(hour)
-    return Embeddings(station, hour, target, pretrained, place, *(target_place or [None]))
+    return Embeddings(station, hour, target, pretrained, place, *(target_place or [None]), scaling)
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #eeaeeb18
 def select_rows(
