@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..config import ArraySource, CDRSource, NetCDFSource, PatchesSource, SimulatedSource, Source
+from ..config import ArraySource, CDRSource, CityConfig, NetCDFSource, PatchesSource, SimulatedSource, Source
 from ..data.cdr import IngestReport, find_cdr_files, find_left_out, ingest_cdr
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
@@ -48,7 +48,7 @@ def find_records(
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #911cb4e1
 def read_station_table(
-    source: CDRSource,  # where the grid and the places of interest lie
+    source: CDRSource | CityConfig,  # where the grid and the places of interest lie
 ) -> tuple[
     pd.DataFrame, str
 ]:  # (N,) index `station`: lon, lat, perhaps `area` or `radius_m`, counts; what was left out
