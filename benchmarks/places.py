@@ -51,8 +51,8 @@ N_SAMPLES, N_SPLITS = 32, 5
 SIZE = {"train.n_updates": "500", "denoiser.base_channels": "16", "denoiser.n_fourier_features": "0"}
 NETWORKS = {  # name -> settings besides SIZE
     "network, embedding": {},
-    "network, forest": {},
     "network, features": {"train.station_jitter": "0.3", "train.station_drop_prob": "0.3"},
+    "network, forest": {},
 }
 REFERENCES = {  # name in the table -> reference method of the package
     "all stations": "bootstrap",
@@ -264,7 +264,7 @@ def add_city(table: Table, part: str, splits: Iterator[Split]) -> None:
     "Rows of one part on every split of a city."
     for split in splits:
         if part == "networks":
-            add_shapes(table, split, list(NETWORKS)[:2])
+            add_shapes(table, split, list(NETWORKS))
         else:
             add_shapes(table, split, [*REFERENCES, "own history"])
             label = {**split.label, "part": "scale"}
