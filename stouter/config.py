@@ -60,6 +60,10 @@ class CDRSource(Config):
     pois: Path | None = Field(None, description="points of interest: GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp")
     categories: Path | None = Field(None, description="your own table from tags to the eight categories, CSV")
     counts: Path | None = Field(None, description="or ready counts, one row per station, CSV or parquet")
+    pois_optional: bool = Field(
+        False,
+        description="whether positions serve, with a caution in every output, if the file of pois is missing",
+    )
     timezone: Timezone = Field("Europe/Rome", description="time zone of the local day")
     unknown_stations: Literal["error", "skip"] = Field("error", description="lines of stations that the grid lacks")
     sharded: bool = Field(False, description="whether several files are parts of one day, to be added up")
@@ -76,6 +80,8 @@ class CDRSource(Config):
             raise ValueError("give either pois or counts, not both")
         if self.categories and not self.pois:
             raise ValueError("categories sort the places of pois; give pois too")
+        if self.pois_optional and not self.pois:
+            raise ValueError("pois_optional says what happens without the file of pois; give pois too")
         return self
 
 
@@ -149,6 +155,8 @@ class DataConfig(Config):
     source: Source
     service: str = Field("internet", description="service to generate")
     min_coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
+    first_day: date | None = Field(None, description="first local day that is used; the first of the data if not given")
+    last_day: date | None = Field(None, description="last local day that is used; the last of the data if not given")
     period: Literal["day", "week"] = Field("day", description="length of a sample, 24 or 168 hours")
     n_stations: int | None = Field(
         None, ge=2, description="number of stations, evenly spaced by rank of mean traffic; all if not given"
@@ -170,6 +178,12 @@ class DataConfig(Config):
     n_validation_periods: int = Field(
         0, ge=0, description="last training periods held back for early stopping; 0 trains on all"
     )
+
+    @model_validator(mode="after")
+    def check_days(self) -> "DataConfig":
+        if self.first_day and self.last_day and self.last_day < self.first_day:
+            raise ValueError(f"last_day {self.last_day} lies before first_day {self.first_day}; swap the two")
+        return self
 
     @model_validator(mode="after")
     def check_target_source(self) -> "DataConfig":
@@ -196,7 +210,9 @@ class GraphConfig(Config):
         "one_hot", description="features of an hour, H_t"
     )
     station_features: Literal["log_counts", "counts", "position"] = Field(
-        "log_counts", description="features of a station, H_s; position where there are no counts"
+        "log_counts",
+        description="features of a station, H_s; log_counts falls back to position where there are no counts, "
+        "counts are refused there",
     )
     station_condition: Literal["embedding", "places", "both"] = Field(
         "embedding",
@@ -215,6 +231,9 @@ class GraphConfig(Config):
         0.0, ge=0, le=1, description="share of the masked nodes that get another node's features instead of the token"
     )
     gamma: float = Field(3.0, gt=1, description="exponent of the scaled cosine error (Eq. 3)")
+    loss_on_all_nodes: bool = Field(
+        False, description="whether Eq. 3 averages over all nodes, as printed, or over the masked ones"
+    )
     n_epochs: int = Field(200, gt=0, description="pretraining epochs, at most")
     patience: int | None = Field(
         None, gt=0, description="epochs without a better held-out loss that end the pretraining; none: all epochs"
@@ -236,6 +255,9 @@ class DenoiserConfig(Config):
         "concat", description="how the two embeddings are fused (Eq. 16, Table 6)"
     )
     n_heads: int = Field(4, gt=0, description="attention heads")
+    residual_attention: bool = Field(
+        True, description="attention as x + attention(norm(x)); false: attention(x), as Eqs. 13 and 14 print it"
+    )
     pool_hours: bool = Field(False, description="one mean embedding of the hours for the whole period (ablation)")
     n_fourier_features: int = Field(
         64,
@@ -285,6 +307,9 @@ class TrainConfig(Config):
     cond_drop_prob: float = Field(
         0.0, ge=0, lt=1, description="share of training samples without condition, for guidance; diffusion only"
     )
+    antithetic_timesteps: bool = Field(
+        True, description="diffusion steps of a batch in pairs t and T - 1 - t; false: independent steps"
+    )
     station_jitter: float = Field(
         0.0, ge=0, description="deviation of the noise on the features of a station in training; diffusion only"
     )
@@ -322,7 +347,9 @@ class DistillationConfig(Config):
 class EvaluationConfig(Config):
     "Evaluation of a run (section 6.1.3)."
 
-    n_samples: int = Field(16, ge=2, description="generated samples of each test period")
+    n_samples: int = Field(
+        16, ge=1, description="generated samples of each test period; with one, CRPS is the MAE and there is no band"
+    )
 
 # %% ../nbs/00_core/01_config.ipynb #373d934c
 class ExperimentConfig(Config):
@@ -331,6 +358,9 @@ class ExperimentConfig(Config):
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the dataset, used in paths and tables")
     method: Literal["stouter", "diffwave", "vae", "tcn_gan"] = Field(
         "stouter", description="what is trained (section 6.1.2)"
+    )
+    preset: Literal["paper"] | None = Field(
+        None, description="values that were set together; each stands in its own field, too"
     )
     n_threads: int = Field(1, gt=0, description="threads; another number changes the last bits of a result")
     data: DataConfig
@@ -374,6 +404,27 @@ class ExperimentConfig(Config):
         if diffusion.sampling_dtype != "float32" and not has_diffusion:
             raise ValueError(f"diffusion.sampling_dtype is for diffusion methods; {method} generates in float32")
         return self
+
+    @model_validator(mode="after")
+    def check_counts(self) -> "ExperimentConfig":
+        for name in ("source", "target_source") if self.graph.station_features == "counts" else ():
+            source = getattr(self.data, name)
+            if source is None or source.kind not in ("cdr", "array"):
+                continue
+            advice = "its kind has none; describe stations by position"
+            if source.kind == "cdr":
+                advice = f"give data.{name}.pois or data.{name}.counts, or describe stations by position"
+            if source.kind == "array" or not (source.pois or source.counts):
+                raise ValueError(
+                    f"graph.station_features counts needs places of interest, which data.{name} lacks; {advice}: "
+                    "-p graph.station_features position"
+                )
+        return self
+
+    @property
+    def folder_name(self) -> str:
+        "Name of the folder of its runs."
+        return f"{self.name}_{self.preset}" if self.preset else self.name
 
     def _repr_html_(self) -> str:
         return config_to_html(self)

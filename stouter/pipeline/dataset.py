@@ -48,7 +48,7 @@ from stouter.graphs.spatial import (
 )
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
 from .provenance import isolated_seed, no_progress
-from .sources import SOURCES
+from .sources import SOURCES, select_days
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #f53b5efe
 def choose_service(
@@ -114,6 +114,8 @@ def describe_selection(
     used, n_all = {*traffic.stations.index, *constant}, len(records.stations)
     left_out = [str(station) for station in records.stations.index if station not in used]
     text = f"{len(traffic.stations)} of {n_all} stations used"
+    if data.first_day or data.last_day:
+        text += f", {records.hours[0].date()} to {records.hours[-1].date()} (data.first_day, data.last_day)"
     if constant:
         names = ", ".join(map(str, constant[:3])) + (", ..." if len(constant) > 3 else "")
         text += f"; {len(constant)} left out because their training traffic never changes ({names})"
@@ -177,6 +179,7 @@ def load_city(
     """
     folder.mkdir(parents=True, exist_ok=True)
     records, stations = open_source(data.source, folder, progress)
+    records = select_days(records, data.first_day, data.last_day)
     traffic, constant = select_stations(records, data)
     if not (folder / "selection.json").exists():
         counts = {"stations_used": len(traffic.stations), "stations_with_records": len(records.stations)}
@@ -201,8 +204,13 @@ def build_graphs(
     g: GraphConfig,  # which edges, features and encoders
     stations: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
 ) -> dict[str, NamedGraph]:  # "time" and "space"
-    "Both graphs of section 4, not pretrained."
+    "Both graphs of section 4, not pretrained. Raises `InputError` for `counts` where there are none."
     counts = stations.drop(columns=["lon", "lat"]) if len(stations.columns) > 2 else None
+    if counts is None and g.station_features == "counts":
+        raise InputError(
+            "graph.station_features: counts needs places of interest, and these stations have none; give counts with "
+            "the traffic, or describe stations by position: -p graph.station_features position"
+        )
     features = STATION_FEATURES["position" if counts is None else g.station_features].fit(stations, counts)
     hours = temporal_graph(g.periodic, TEMPORAL_FEATURES[g.temporal_features], g.bidirectional)
     space = base_station_graph(stations, counts, g.radius_km, features)
@@ -237,6 +245,7 @@ def pretrain_graph(
             decoder=ENCODERS[graph.decoder] if graph.decoder else None,
             replace_rate=g.replace_rate,
             patience=g.patience,
+            loss_on_all_nodes=g.loss_on_all_nodes,
         )
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #5361b355

@@ -62,9 +62,12 @@ def sample_timesteps_and_noise(
     n_steps: int,  # T
     seed: int,  # of the run
     update: int,  # 0, 1, ...
-) -> tuple[Tensor, Tensor]:  # (B,) diffusion steps in antithetic pairs; (B, 1, L) standard normal noise
-    "Steps and noise of one update; sample i and sample i + ceil(B / 2) get the steps t and T - 1 - t."
+    antithetic: bool = True,  # steps in pairs t and T - 1 - t, of the samples i and i + ceil(B / 2)
+) -> tuple[Tensor, Tensor]:  # (B,) diffusion steps; (B, 1, L) standard normal noise
+    "Diffusion steps and noise of one update."
     generator = make_generator(seed, 1, update)
+    if not antithetic:
+        return torch.randint(n_steps, shape[:1], generator=generator), torch.randn(shape, generator=generator)
     half = torch.randint(n_steps, ((shape[0] + 1) // 2,), generator=generator)
     return torch.cat([half, n_steps - 1 - half])[: shape[0]], torch.randn(shape, generator=generator)
 

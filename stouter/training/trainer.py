@@ -134,7 +134,8 @@ class DiffusionTask:
         index = batch_index(len(self.data), args.batch_size, self.seed, update)
         condition = randomize_weekday(self.data.condition[index], args.weekday_randomization, self.seed, update)
         x0 = normalize_to_neg_one_to_one(self.data.x[index])
-        t, eps = sample_timesteps_and_noise(tuple(x0.shape), self.objective.schedule.n_steps, self.seed, update)
+        n_steps = self.objective.schedule.n_steps
+        t, eps = sample_timesteps_and_noise(tuple(x0.shape), n_steps, self.seed, update, args.antithetic_timesteps)
         shard = shard_slice(args, self.fabric)
         station_emb, condition = condition.station_emb, condition[shard].to(device)
         if args.station_jitter or args.station_drop_prob:
