@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REGRESSIONS', 'column_scale', 'ridge', 'knn_predict', 'mean_predict', 'cross_val_predict', 'log_r2', 'ScaleRegressor',
-           'predict', 'sample_scale', 'linear_probe_r2', 'block_folds', 'effective_rank']
+           'predict', 'scale_factor', 'sample_scale', 'linear_probe_r2', 'block_folds', 'effective_rank']
 
 # %% ../../nbs/02_graphs/06_scale_head.ipynb #3b0277bb
 from collections.abc import Callable
@@ -158,14 +158,22 @@ def predict(
     return StationScaler((span * relative_min.clip(min=0)).astype(np.float32), span.astype(np.float32))
 
 
+def scale_factor(
+    head: ScaleRegressor,  # fitted
+    normal: np.ndarray,  # any shape, standard normal numbers
+) -> np.ndarray:  # the same shape, float32
+    "Log-normal factors between the median scale and a random one, with the error on held-out blocks."
+    return np.exp(head.residual_std * normal).astype(np.float32)
+
+
 def sample_scale(
     head: ScaleRegressor,  # fitted
     embedding: Tensor | np.ndarray,  # (N, d) F_s of stations without a past
     generator: np.random.Generator,  # of the errors
 ) -> StationScaler:  # of these stations
-    "A random scale of each station: the median times a log-normal factor with the error on held-out blocks."
+    "A random scale of each station: the median times `scale_factor`."
     median = predict(head, embedding)
-    factor = np.exp(head.residual_std * generator.normal(size=len(median.range_))).astype(np.float32)
+    factor = scale_factor(head, generator.normal(size=len(median.range_)))
     return replace(median, min_=median.min_ * factor, range_=median.range_ * factor)
 
 # %% ../../nbs/02_graphs/06_scale_head.ipynb #1c6fa45c

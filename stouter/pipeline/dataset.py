@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'pretrain_graphs', 'select_rows',
-           'embed_target', 'cut_periods', 'split_rows', 'Datasets', 'make_datasets']
+           'station_autoencoder', 'embed_city', 'cut_periods', 'split_rows', 'Datasets', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -270,7 +270,10 @@ def pretrain_graphs(
         path = folder / f"graph_{name}.safetensors"
         pretrained[name] = load_or_pretrain(path, graph.data, graph.ids, settings, train, graph.feature_scaler)
     station, hour = select_rows(pretrained["space"], city.traffic), pretrained["time"].embedding
-    target = None if city.target is None else embed_target(g, city, pretrained["space"])
+    target = None
+    if city.target is not None:
+        every = embed_city(g, pretrained["space"], city.stations, city.target.stations, "data.target_source")
+        target = every[torch.from_numpy(city.target.stations.index.get_indexer(city.target.traffic.stations.index))]
     if "space" in g.ablate:
         station, target = torch.zeros_like(station), None if target is None else torch.zeros_like(target)
     if "time" in g.ablate:
@@ -286,19 +289,11 @@ def select_rows(
     return space.embedding[torch.from_numpy(pd.Index(space.ids).get_indexer(traffic.stations.index))]
 
 
-def embed_target(
+def station_autoencoder(
     g: GraphConfig,  # of the pretraining
-    city: City,  # with a target
-    space: Pretrained,  # of its own stations
-) -> Tensor:  # (M, d_s), in the order of `city.target.traffic.stations`
-    "Embed the stations of the target city. Raises `InputError` where the two cities are not described alike."
-    stations, categories = city.target.stations, city.stations.columns[2:]
-    if set(categories) != set(stations.columns[2:]):
-        raise InputError(
-            f"data.target_source: it counts {', '.join(stations.columns[2:]) or 'nothing'}, "
-            f"the first city {', '.join(categories) or 'nothing'}; count the same categories in both"
-        )
-    build = partial(
+) -> Callable[[Graph], GraphMAE]:  # makes an untrained autoencoder for a graph of stations
+    "The autoencoder of base station graphs that a configuration describes."
+    return partial(
         build_autoencoder,
         encoder=ENCODERS[g.station_encoder],
         decoder=ENCODERS[g.station_decoder] if g.station_decoder else None,
@@ -307,11 +302,26 @@ def embed_target(
         n_layers=g.n_layers,
         gamma=g.gamma,
     )
+
+
+def embed_city(
+    g: GraphConfig,  # of the pretraining
+    space: Pretrained,  # of the first city
+    first: pd.DataFrame,  # its stations: lon, lat and the categories
+    other: pd.DataFrame,  # (M rows) stations of the other city, the same columns
+    where: str,  # field or file of the other city, for the message
+) -> Tensor:  # (M, d_s)
+    "Embed the stations of another city. Raises `InputError` where the two cities are not described alike."
+    categories = first.columns[2:]
+    if set(categories) != set(other.columns[2:]):
+        raise InputError(
+            f"{where}: it counts {', '.join(other.columns[2:]) or 'nothing'}, "
+            f"the first city {', '.join(categories) or 'nothing'}; count the same categories in both"
+        )
     try:
-        embedding = embed_new_city(space, build, stations, stations[categories], g.radius_km)
+        return embed_new_city(space, station_autoencoder(g), other, other[categories], g.radius_km)
     except ValueError as error:
-        raise InputError(f"data.target_source: {error}") from None
-    return embedding[torch.from_numpy(stations.index.get_indexer(city.target.traffic.stations.index))]
+        raise InputError(f"{where}: {error}") from None
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #ecc67c0d
 def cut_periods(

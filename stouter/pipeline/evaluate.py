@@ -20,18 +20,18 @@ from torch import Tensor
 from ..baselines.reference import CALENDAR_BASELINES, EMBEDDING_BASELINES
 from ..config import ExperimentConfig
 from ..data.dataset import Condition, StationScaler, TrafficDataset
-from ..data.splits import spatial_blocks
 from ..evaluation.memorization import nn_distance_ratio
 from ..evaluation.metrics import mae, rmse, score
 from ..evaluation.proper_scores import crps
 from ..evaluation.real_baselines import n_replacement_days, real_baseline_rows
 from ..evaluation.realism import MIN_DAYS, RealismEvaluator, n_complete_days
 from ..evaluation.score_card import tidy_scores
-from ..files import InputError, atomic_write, load_tensors, read_json, write_json
-from ..graphs.scale_head import ScaleRegressor, knn_predict, log_r2, predict
+from ..files import atomic_write, load_tensors, read_json, write_json
+from ..graphs.scale_head import knn_predict, log_r2, predict
 from .dataset import City, Datasets, Embeddings
 from .methods import DISPLAY_NAMES, Method
 from .provenance import no_progress
+from .scales import fit_scale_head
 from .sources import describe_positions
 from ..training.batches import make_generator
 
@@ -178,13 +178,10 @@ def predict_scale(
     train, test, true = data.split.train, data.test_rows, data.test_scaler
     known = embeddings.station_table.numpy()
     table = embeddings.station_table if city.target is None else embeddings.target_station_table
-    query, (low, span) = table[torch.from_numpy(test)], (data.scaler.min_[train], data.scaler.range_[train])
-    block = spatial_blocks(city.traffic.stations.iloc[train], config.data.block_size_km, seed)
-    fold = np.random.default_rng([seed, 42]).permutation(block.max() + 1)[block] % 5  # complete blocks
-    try:
-        head = ScaleRegressor.fit(known[train], low, span, fold)
-    except ValueError as error:
-        raise InputError(f"data.block_size_km, data.test_station_fraction: {error}") from None
+    query, span = table[torch.from_numpy(test)], data.scaler.range_[train]
+    training_scaler = StationScaler(data.scaler.min_[train], span)
+    stations = city.traffic.stations.iloc[train]
+    head = fit_scale_head(known[train], training_scaler, stations, config.data.block_size_km, seed)
     predicted = predict(head, query)
     nearest = knn_predict(known[train], np.arange(len(train))[:, None], query.numpy(), 1).astype(int)[:, 0]
     fallback = float(np.exp(np.log(span).mean()))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..config import ArraySource, CDRSource, NetCDFSource, PatchesSource, SimulatedSource, Source
+from ..config import ArraySource, CDRSource, CityConfig, NetCDFSource, PatchesSource, SimulatedSource, Source
 from ..data.cdr import IngestReport, find_cdr_files, find_left_out, ingest_cdr
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
@@ -51,7 +51,7 @@ def find_records(
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #911cb4e1
 def read_station_table(
-    source: CDRSource,  # where the grid and the places of interest lie
+    source: CDRSource | CityConfig,  # where the grid and the places of interest lie
 ) -> pd.DataFrame:  # (N,) index `station`: lon, lat, perhaps `area` or `radius_m`, and counts
     "Every station that the graph should know, with its counts (section 4.2)."
     stations = read_station_geometry(source.grid)
