@@ -131,10 +131,10 @@ def merge_parts(
         for path in paths:
             tables.append(pq.read_table(path))
             if sum(map(len, tables)) >= row_group_size or path is paths[-1]:
-                table = pa.concat_tables(tables)
-                table = with_text_times(table) if is_csv else table
-                writer.write_table(table.replace_schema_metadata(schema.metadata))
-                tables = []
+                tables = [pa.concat_tables(tables)]
+                rows = with_text_times(tables.pop()) if is_csv else tables.pop()
+                writer.write_table(rows.replace_schema_metadata(schema.metadata))
+                del rows  # before the next parts are read
     if is_csv:
         write_json(metadata_path(out), {**request, "bytes": merged.stat().st_size})
     os.replace(merged, out)
