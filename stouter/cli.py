@@ -47,7 +47,7 @@ def user_message(
 
 # %% ../nbs/10_cli/01_cli.ipynb #2e3513ed
 COMMANDS = (run, sweep, status, generate, evaluate, report, simulate, download, ingest, graph)
-PLAN_COMMANDS = (load, folder, sleep)
+PLAN_COMMANDS = (load, place, sleep)
 app = typer.Typer(
     help="Realistic hourly cellular traffic for base stations, with its uncertainty.",
     no_args_is_help=True,
