@@ -14,11 +14,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import typer
 from tqdm import tqdm
 
 from .data import format_count
 from ..config_file import read_yaml
+from ..data.table_files import is_parquet
 from ..data.tabular import read_traffic
 from ..data.traffic import Traffic, open_traffic, traffic_from_frame
 from ..files import InputError, atomic_write
@@ -73,8 +75,10 @@ def read_samples(
             raise InputError(f"{path}: text has no time zone; give --timezone, such as --timezone Europe/Rome")
         return read_traffic(path, timezone, read_sites(sites)[["lon", "lat"]])
     frame = read_traffic_table(path)
+    label = (pq.read_schema(path).metadata or {}).get(b"stouter") if is_parquet(path) else None
+    unit = json.loads(label)["unit"] if label else "unknown"
     zone = str(frame["time"].dt.tz)
-    return traffic_from_frame(frame, read_sites(sites)[["lon", "lat"]], zone, "unknown", path.stem, str(path))
+    return traffic_from_frame(frame, read_sites(sites)[["lon", "lat"]], zone, unit, path.stem, str(path))
 
 
 def read_scenarios(

@@ -1,36 +1,42 @@
-"Decisions from generated traffic: overload of sites, places of new ones, and which of them may sleep."
+"Decisions from generated traffic: overload, new sites, sleeping sites; modules are imported when they are first used."
 
-from .load import load_table, overload_probability, plot_overload, plot_sites
-from .placement import candidate_squares, choose_places, plot_places, rank_places
-from .power import PowerModel, parse_power, site_power_w
-from .reassignment import DemandPoints, demand_points, serve
-from .scenarios import Scenarios, make_scenarios, pool_groups, read_sites
-from .sleep import oracle_outcome, plot_savings, plot_sleep, savings_table, sleep_outcome, sleep_schedule, sleep_table
+from importlib import import_module
 
-__all__ = [
-    "DemandPoints",
-    "PowerModel",
-    "Scenarios",
-    "candidate_squares",
-    "choose_places",
-    "demand_points",
-    "load_table",
-    "make_scenarios",
-    "oracle_outcome",
-    "overload_probability",
-    "parse_power",
-    "plot_overload",
-    "plot_places",
-    "plot_savings",
-    "plot_sites",
-    "plot_sleep",
-    "pool_groups",
-    "rank_places",
-    "read_sites",
-    "savings_table",
-    "serve",
-    "site_power_w",
-    "sleep_outcome",
-    "sleep_schedule",
-    "sleep_table",
-]
+_MODULES = {
+    "Scenarios": "scenarios",
+    "make_scenarios": "scenarios",
+    "pool_groups": "scenarios",
+    "read_sites": "scenarios",
+    "load_table": "load",
+    "overload_probability": "load",
+    "plot_overload": "load",
+    "plot_sites": "load",
+    "DemandPoints": "reassignment",
+    "demand_points": "reassignment",
+    "serve": "reassignment",
+    "candidate_squares": "placement",
+    "choose_places": "placement",
+    "plot_places": "placement",
+    "rank_places": "placement",
+    "PowerModel": "power",
+    "parse_power": "power",
+    "site_power_w": "power",
+    "oracle_outcome": "sleep",
+    "plot_savings": "sleep",
+    "plot_sleep": "sleep",
+    "savings_table": "sleep",
+    "sleep_outcome": "sleep",
+    "sleep_schedule": "sleep",
+    "sleep_table": "sleep",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
