@@ -3,9 +3,9 @@
     for name in milan_28 demo; do stouter run $name --out runs/run/$name/seed0; done
     OMP_NUM_THREADS=1 python benchmarks/planning.py runs/run/{milan_28,demo}/seed0 --json nbs/results/planning.json
 
-Every method sees the training days only and gives scenarios of the test days; capacities follow the rule from the training
-days. The held-out days are the payment: what was promised, what was seen, and the regret against a decision that knows
-these days. Stations with a missing test or training hour are left out.
+Every method sees the training days only and gives scenarios of the test days; capacities follow the rule from the
+training days. The held-out days are the payment: what was promised, what was seen, and the regret against a decision
+that knows these days. Stations with a missing test or training hour are left out.
 """
 
 import argparse
@@ -17,7 +17,6 @@ import pandas as pd
 
 from stouter.data.traffic import Traffic
 from stouter.files import write_json
-from stouter.pipeline.generate import generate_traffic, make_request
 from stouter.pipeline.run import RunResults, load_run
 from stouter.planning.load import load_table, overload_probability
 from stouter.planning.placement import candidate_squares, choose_places, excess_load
@@ -32,11 +31,21 @@ TIGHT, ROOMY, ALPHA, N_PLACES = 1.0, 1.2, 0.05, 3  # capacity over the 0.95 quan
 def split_days(results: RunResults) -> tuple[Traffic, Traffic]:
     "Traffic of the training and of the test days, stations without gaps."
     traffic = results.city.evaluated.traffic
-    days = results.data.test_periods.days
+    days = results.data.test_periods.days.tz_localize(None)
     service = traffic.services[0]
     complete = np.isfinite(traffic.values(service)).all(1)
     traffic = traffic.select(stations=list(traffic.stations.index[complete]))
     return traffic.select(last=days[0] - pd.Timedelta(1, "D")), traffic.select(first=days[0], last=days[-1])
+
+
+def test_samples(results: RunResults, stations: pd.Index) -> np.ndarray:
+    "The run's own samples of the test days, (S, N, H) in physical units."
+    row = results.data.test.condition.station.numpy()
+    known = results.city.traffic.stations.index[row[:: len(row) // results.data.test.n_stations]]
+    position = known.get_indexer(stations)
+    x = results.samples["STOUTER"].numpy()
+    volumes = results.data.scaler.inverse_transform(x, row).reshape(len(x), len(known), -1)
+    return volumes[:, position]
 
 
 def past_days(train: Traffic, test: Traffic, n_samples: int, seed: int) -> dict[str, np.ndarray]:
@@ -104,14 +113,13 @@ def saved_by_day(all_on: np.ndarray, planned: np.ndarray) -> np.ndarray:
     return 1 - planned.reshape(-1, 24).sum(1) / all_on.reshape(-1, 24).sum(1)
 
 
-def run_rows(folder: Path, n_samples: int, seed: int) -> list[dict]:
+def run_rows(folder: Path, seed: int) -> list[dict]:
     "All decisions of all methods for one run."
     results = load_run(folder)
     train, test = split_days(results)
     sites, service = test.stations[["lon", "lat"]], test.services[0]
-    days = (str(test.hours[0].date()), str(test.hours[-1].date()))
-    request = make_request(results.model, *days, n_samples, seed, list(sites.index))
-    loads = {"STOUTER": generate_traffic(request).values(service), **past_days(train, test, n_samples, seed)}
+    samples = test_samples(results, sites.index)
+    loads = {"STOUTER": samples, **past_days(train, test, len(samples), seed)}
     past = train.values(service)[None].astype(float)
     capacity = capacity_rule(past, train.hours, factor=TIGHT)
     link = pd.Series({"city": capacity_rule(past.sum(1, keepdims=True), train.hours, factor=TIGHT)[0]})
@@ -135,11 +143,10 @@ def run_rows(folder: Path, n_samples: int, seed: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows = [row for folder in arguments.runs for row in run_rows(folder, arguments.samples, arguments.seed)]
+    rows = [row for folder in arguments.runs for row in run_rows(folder, arguments.seed)]
     settings = {"alpha": ALPHA, "factor_load_place": TIGHT, "factor_sleep": ROOMY, "n_places": N_PLACES}
     if arguments.json:
         write_json(arguments.json, {"settings": settings, "machine": platform.machine(), "rows": rows})
