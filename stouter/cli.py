@@ -125,6 +125,7 @@ def is_interrupt(
 def main() -> None:
     "Entry point of the command `stouter`. Exit status: 0, 2 for a user error, 130 after Ctrl-C."
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("stouter.data.pois").setLevel(logging.ERROR)  # the commands show what it left out
     try:
         check_renamed(sys.argv[1:])
         app(join_overrides(sys.argv[1:]), prog_name="stouter")
