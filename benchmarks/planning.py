@@ -51,7 +51,7 @@ def test_samples(results: RunResults, stations: pd.Index) -> np.ndarray:
 def past_days(train: Traffic, test: Traffic, n_samples: int, seed: int) -> dict[str, np.ndarray]:
     "Scenarios (S, N, H) without a network: mean of the training days, and whole city days, both by day type."
     past = train.values(train.services[0]).reshape(len(train.stations), -1, 24)
-    is_weekend, is_test_weekend = (t.hours[::24].dayofweek >= 5 for t in (train, test))
+    is_weekend, is_test_weekend = (t.hours[::24].day_of_week >= 5 for t in (train, test))
     generator = np.random.default_rng(seed)
     average, city_days = [], []
     for kind in is_test_weekend:

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-from ..data.columns import clean_ids, find_ids
+from ..data.ids import ID_COLUMNS, find_ids
 from ..data.stations import read_stations
-from ..data.table_files import ID_COLUMNS, read_dataframe, row_location
+from ..data.table_files import read_dataframe, row_location
 from ..data.traffic import Traffic
 from ..files import InputError
 
@@ -139,7 +139,7 @@ def make_scenarios(
     if sites is None:
         sites = traffic.stations[["lon", "lat"]]
     else:
-        found = find_ids(clean_ids(known, "traffic"), sites.index, "stations of the traffic")
+        found = find_ids(known.to_numpy(), sites.index, "stations of the traffic")
         if len(found) < len(sites):
             extra = sites.index.delete(found)[0]
             raise InputError(f"site {extra} has no traffic; generate it, or drop the site from the table")
