@@ -93,7 +93,7 @@ def sleep_outcome(
     sites, neighbours = scenarios.sites, neighbours_of(points, scenarios.sites)
     load = round_load(scenarios.load)
     energy, overload, unserved = np.zeros((3, len(load), len(scenarios.hours)))
-    sets, which = np.unique(asleep, axis=1, return_inverse=True)
+    sets, which = np.unique(np.asarray(asleep, bool), axis=1, return_inverse=True)
     for number, off in enumerate(sets.T):
         hours = which.ravel() == number
         server = serve_points(neighbours, ~off)
