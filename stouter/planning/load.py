@@ -74,6 +74,7 @@ def plot_overload(
     label = "P(load > capacity)"
     sns.heatmap(wide, cmap="rocket_r", vmin=0, vmax=largest, cbar_kws={"label": label}, yticklabels=1, ax=ax)
     ax.set(xlabel="local hour of day", ylabel="station", title="Probability of overload, mean of all days")
+    ax.tick_params(axis="y", rotation=0)
     return ax
 
 
@@ -98,9 +99,10 @@ def plot_sites(
     ax.figure.colorbar(dots, ax=ax, label=label)
     if marks is not None:
         ax.scatter(marks.places["lon"], marks.places["lat"], marker="X", s=70, color="#d55e00", label=marks.label)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), frameon=False)
+        ax.legend(loc="best", framealpha=0.8)
     aspect = 1 / np.cos(np.radians(sites["lat"].mean()))
     ax.set(xlabel="longitude (degrees)", ylabel="latitude (degrees)", aspect=aspect)
     ax.ticklabel_format(useOffset=False)
     ax.locator_params(nbins=4)
+    ax.margins(0.1)
     return ax
