@@ -17,7 +17,7 @@ FLOORS = [
     {"config_file", "patterns", "graphs", "diffusion", "denoisers", "evaluation"},
     {"training"},
     {"baselines"},
-    {"pipeline"},
+    {"pipeline", "planning"},
     {"plots"},
     {"html_report", "run_card"},
     {"commands"},
