@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['find_config', 'RENAMED_KEYS', 'RENAMED_VALUES', 'experiments_folder', 'find_yaml', 'leading_comment', 'StrictLoader',
            'parse_yaml', 'read_yaml', 'set_by_path', 'describe_renamed', 'models_in', 'known_fields', 'format_error',
-           'use_simulated_city', 'load_config', 'field_table']
+           'use_simulated_city', 'drop_unread', 'load_config', 'field_table']
 
 # %% ../nbs/00_core/02_config_file.ipynb #160102e2
 import datetime
@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 import stouter
-from .config import ExperimentConfig
+from .config import ExperimentConfig, is_read
 from .files import InputError
 
 # %% ../nbs/00_core/02_config_file.ipynb #0630a836
@@ -242,6 +242,20 @@ def use_simulated_city(
     return {**tree, "name": f"simulated_{tree.get('name')}", "data": {**data, **cities}}
 
 # %% ../nbs/00_core/02_config_file.ipynb #b02ad8d4
+def drop_unread(
+    tree: Mapping,  # a configuration as nested dictionaries; not changed
+    method: str,  # in place of the file's
+) -> dict:  # without the fields that the method does not read
+    "What a configuration says for another method."
+    kept = {}
+    for section, values in tree.items():
+        if isinstance(values, Mapping):
+            values = {name: value for name, value in values.items() if is_read(method, f"{section}.{name}")}
+        if is_read(method, str(section)):
+            kept[section] = values
+    return kept
+
+
 def load_config(
     name: str | Path,  # a YAML file, or the bare name of one of the package
     overrides: Mapping[str, str] | None = None,  # dotted key -> value as YAML text, e.g. {"train.n_updates": "500"}
@@ -261,9 +275,13 @@ def load_config(
     if simulated:
         tree = use_simulated_city(tree, path)
     tree.pop("simulated", None)
-    for key, value in (overrides or {}).items():
+    changes = dict(overrides or {})
+    for key, value in changes.items():
         if isinstance(value, str):
-            value = parse_yaml(value, f"-p {key} {value}")
+            changes[key] = parse_yaml(value, f"-p {key} {value}")
+    if changes.get("method", own := tree.get("method", "stouter")) != own:
+        tree = drop_unread(tree, str(changes["method"]))
+    for key, value in changes.items():
         tree = set_by_path(tree, key, value)
     try:
         return ExperimentConfig(**tree)

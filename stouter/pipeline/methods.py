@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['DISPLAY_NAMES', 'METHODS', 'MAX_CONDITIONS', 'EMA_DECAY', 'Method', 'build_diffusion', 'build_stouter',
            'build_diffwave', 'build_one_step', 'build_method', 'progress_callback', 'save_trained', 'load_trained',
-           'train_method', 'draw_teacher_samples', 'teacher_samples', 'build_student', 'fit_student', 'distill_method']
+           'make_training_args', 'load_training_args', 'train_method', 'draw_teacher_samples', 'teacher_samples',
+           'build_student', 'fit_student', 'distill_method']
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #dd9522e8
 import copy
@@ -26,7 +27,7 @@ from torch import Tensor, nn
 from ..baselines.one_step import OneStepGenerator
 from ..baselines.tcn_gan import TCNGAN
 from ..baselines.vae import VAE
-from ..config import DistillationConfig, ExperimentConfig
+from ..config import DistillationConfig, ExperimentConfig, TrainConfig
 from ..data.dataset import Condition, TrafficDataset
 from ..denoisers.diffwave import DILATION_CYCLES, DiffWave
 from ..denoisers.fusion import FUSIONS
@@ -35,13 +36,14 @@ from ..denoisers.stunet import STUnet
 from ..diffusion.forward import SCHEDULES
 from ..diffusion.objective import LOSSES, OBJECTIVES
 from ..diffusion.reverse import SAMPLERS
-from ..files import atomic_write, load_tensors
+from ..files import atomic_write, load_tensors, read_json, write_json
 from .dataset import PERIOD_HOURS, Datasets
 from .provenance import default_device, isolated_seed, no_progress
 from ..training.batches import fold_seed
 from ..training.distillation import TeacherSamples, distill, sample_teacher, select_conditions
 from ..training.generator import DiffusionGenerator
 from ..training.state import TrainingArguments, reraise_io_errors
+from ..training.weekdays import choose_weekday_randomization
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #57f908ff
 DISPLAY_NAMES = {"stouter": "STOUTER", "diffwave": "DiffWave", "vae": "VAE", "tcn_gan": "TCN-GAN"}  # as in tables
@@ -181,6 +183,32 @@ def load_trained(
     return method
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #8bf23f78
+def make_training_args(
+    config: TrainConfig,  # settings of the training
+    train: TrafficDataset,  # training periods, N stations x P periods
+) -> TrainingArguments:  # the same, with a share of weekday randomization
+    "Settings of a training; a share that is not given is chosen on the training days."
+    share = config.weekday_randomization
+    if share is None:
+        share = choose_weekday_randomization(train)
+    return TrainingArguments(**{**config.model_dump(), "weekday_randomization": share})
+
+
+def load_training_args(
+    config: ExperimentConfig,  # its `train` part is read
+    train: TrafficDataset,  # training periods, N stations x P periods
+    folder: Path,  # of the run
+) -> TrainingArguments:
+    "Settings of a run's training; the chosen share is kept, so that a resumed run has it. Files: `weekdays.json`."
+    path = folder / "weekdays.json"
+    if path.exists():
+        chosen = config.train.model_copy(update=read_json(path))
+        return make_training_args(chosen, train)
+    training_args = make_training_args(config.train, train)
+    write_json(path, {"weekday_randomization": training_args.weekday_randomization})
+    return training_args
+
+
 def train_method(
     config: ExperimentConfig,  # method and training arguments
     data: Datasets,  # to fit and to stop by
@@ -190,13 +218,14 @@ def train_method(
 ) -> Method:  # trained, in eval mode
     """Train the method, or read its weights (section 5.4).
 
-    Files: `checkpoint.pt`, `training_log.jsonl`, `history.parquet`, `weights.safetensors`, on demand `tensorboard`.
+    Files: `weekdays.json`, `checkpoint.pt`, `training_log.jsonl`, `history.parquet`, `weights.safetensors`, on demand
+    `tensorboard`.
     """
     condition = data.train.condition
     with isolated_seed(seed, 20):
         method = build_method(config, condition.station_table.shape[1], condition.hour_table.shape[1])
     if not (folder / "weights.safetensors").exists():
-        training_args, checkpoint = TrainingArguments(**config.train.model_dump()), folder / "checkpoint.pt"
+        training_args, checkpoint = load_training_args(config, data.train, folder), folder / "checkpoint.pt"
         with progress_callback(progress, training_args.n_updates, "train") as on_update:
             history = method.fit(data.train, training_args, fold_seed(seed, 21), checkpoint, on_update, data.validation)
         save_trained(method, history, folder)
