@@ -5,10 +5,11 @@ from functools import cache
 import pytest
 import torch
 
-from stouter.config import UNREAD_FIELDS, ExperimentConfig, is_read
+from stouter.config import ExperimentConfig
 from stouter.config_file import load_config
 from stouter.data.dataset import Condition, TrafficDataset
 from stouter.files import InputError
+from stouter.method_fields import UNREAD_FIELDS, is_read
 from stouter.pipeline.methods import METHODS, build_method, make_training_args
 from stouter.pipeline.provenance import isolated_seed
 from stouter.training.batches import make_generator
@@ -18,6 +19,7 @@ VALUES = {  # field -> another value
     "denoiser.channel_multipliers": (1, 1),
     "denoiser.fusion": "gate",
     "denoiser.n_heads": 2,
+    "denoiser.residual_attention": False,
     "denoiser.pool_hours": True,
     "denoiser.n_fourier_features": 4,
     "diffusion.n_steps": 40,
@@ -35,6 +37,9 @@ VALUES = {  # field -> another value
     "train.max_grad_norm": 1e-6,
     "train.ema_decay": 0.1,
     "train.cond_drop_prob": 0.5,
+    "train.antithetic_timesteps": False,
+    "train.station_jitter": 0.5,
+    "train.station_drop_prob": 0.5,
     "train.weekday_randomization": 0.0,
 }
 OPERATION = {"train.validate_every", "train.patience", "train.checkpoint_every", "train.tensorboard"}  # of the loop

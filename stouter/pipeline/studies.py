@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pydantic import Field, ValidationError, model_validator
 
-from ..config import Config, ExperimentConfig, is_read
+from ..config import Config, ExperimentConfig
 from ..config_file import experiments_folder, find_yaml, load_config, read_yaml
 from ..files import InputError
+from ..method_fields import is_read
 
 # %% ../../nbs/08_pipeline/10_studies.ipynb #89236252
 class Study(Config):
