@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
-from .method_fields import UNREAD_FIELDS, is_read
+from .method_fields import check_read, is_read
 
 # %% ../nbs/00_core/01_config.ipynb #bc330290
 class Config(BaseModel):
@@ -319,11 +319,7 @@ class TrainConfig(Config):
         0.0, ge=0, lt=1, description="share of training samples without features of the station; diffusion only"
     )
     weekday_randomization: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="share of training samples whose weekday is replaced by another of its kind (working day, "
-        "weekend); chosen on the training days if not given",
+        None, ge=0, le=1, description="share of samples with another weekday of their day type; measured if not given"
     )
     validate_every: int = Field(100, gt=0, description="updates between validations, with n_validation_periods above 0")
     patience: int = Field(5, ge=0, description="validations without improvement before training stops; 0 never stops")
@@ -400,17 +396,8 @@ class ExperimentConfig(Config):
 
     @model_validator(mode="after")
     def check_all_read(self) -> "ExperimentConfig":
-        given = {"distillation": self.distillation} if self.distillation else {}
-        for section in ("denoiser", "diffusion", "train"):
-            values = getattr(self, section)
-            for name, field in type(values).model_fields.items():
-                if name in values.model_fields_set and getattr(values, name) != field.default:
-                    given[f"{section}.{name}"] = getattr(values, name)
-        unread = [key for key in given if not is_read(self.method, key)]
-        if unread:
-            readers = [method for method in UNREAD_FIELDS if all(is_read(method, key) for key in unread)]
-            known = f"not read by the method {self.method}, only by {', '.join(readers)}"
-            raise ValueError(f"{', '.join(unread)}: {known}; remove from the configuration what is not read")
+        sections = {"denoiser", "diffusion", "train", "distillation"}
+        check_read(self.method, self.model_dump(include=sections, exclude_unset=True, exclude_defaults=True))
         return self
 
     @model_validator(mode="after")
