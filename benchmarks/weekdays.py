@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("config", help="a configuration, such as milan_28")
     parser.add_argument("--week", type=int, default=0, help="week of the training days to hold out, 0 is the last")
     parser.add_argument("--test", action="store_true", help="evaluate on the test days")
-    parser.add_argument("--shares", nargs="+", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0])
+    parser.add_argument("--shares", nargs="*", type=float, default=[0.0, 0.25, 0.5, 0.75, 1.0])
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--folder", type=Path, default=Path("runs/weekdays"), help="of traffic and embeddings")
