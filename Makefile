@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev-installed
 NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/tutorials/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
-.PHONY: demo lint test test-kernels nbs py docs fuzz lab readme results clean
+.PHONY: demo lint test test-kernels nbs py docs fuzz kills lab readme results clean
 
 demo: $(RUN)  ## simulated city -> generated traffic, measured
 	$(BIN)/stouter run demo --out runs/run/demo/seed0
@@ -18,7 +18,7 @@ lint: $(DEV)  ## format and style; settings in ruff.toml
 
 test: lint  ## notebooks, then tests across them
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Kernels of PyTorch, MKL, oneDNN, OpenBLAS and NumPy for processors without AVX: other last digits of floats.
 # NumPy ignores names that it or the processor does not have (before version 2.4 X86_V3 and X86_V4 had other names).
@@ -42,6 +42,9 @@ nbs: $(DEV)  ## execute every notebook in place, clean, export
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
 	$(MAKE) readme
+
+kills: $(DEV)  ## 20 kills, full disks and two processes in one folder, for every stage: some hours
+	$(BIN)/python tests/kills.py --kills 20 --disks 3 --pairs 3
 
 py: $(DEV)  ## editable py:percent copies of the notebooks in _py/
 	$(BIN)/jupytext --sync $(NOTEBOOKS) nbs/experiments/*.ipynb

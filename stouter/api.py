@@ -128,7 +128,7 @@ def run(
         config = load_config(config, dict(overrides or {}))
     elif overrides:
         raise InputError("overrides are for a configuration given by name or file; change the configuration itself")
-    folder = Path(folder or Path("runs/run") / config.name / f"seed{seed}")
+    folder = Path(folder or Path("runs/run") / config.folder_name / f"seed{seed}")
     pipeline.run(config, seed, folder, partial(tqdm, leave=False))
     return load_run(folder)
 

@@ -210,7 +210,14 @@ class GraphConfig(Config):
         "one_hot", description="features of an hour, H_t"
     )
     station_features: Literal["log_counts", "counts", "position"] = Field(
-        "log_counts", description="features of a station, H_s; position where there are no counts"
+        "log_counts",
+        description="features of a station, H_s; log_counts falls back to position where there are no counts, "
+        "counts are refused there",
+    )
+    station_condition: Literal["embedding", "places", "both"] = Field(
+        "embedding",
+        description="what the network receives of a station: its embedding F_s, the features of its place (log counts "
+        "and their means over the neighbourhood, or the position), or both",
     )
     temporal_encoder: Encoder = Field("gin", description="encoder of the temporal graph (Eq. 1)")
     station_encoder: Encoder = Field("gcn", description="encoder of the base station graph (Eq. 2)")
@@ -224,6 +231,9 @@ class GraphConfig(Config):
         0.0, ge=0, le=1, description="share of the masked nodes that get another node's features instead of the token"
     )
     gamma: float = Field(3.0, gt=1, description="exponent of the scaled cosine error (Eq. 3)")
+    loss_on_all_nodes: bool = Field(
+        False, description="whether Eq. 3 averages over all nodes, as printed, or over the masked ones"
+    )
     n_epochs: int = Field(200, gt=0, description="pretraining epochs, at most")
     patience: int | None = Field(
         None, gt=0, description="epochs without a better held-out loss that end the pretraining; none: all epochs"
@@ -245,6 +255,9 @@ class DenoiserConfig(Config):
         "concat", description="how the two embeddings are fused (Eq. 16, Table 6)"
     )
     n_heads: int = Field(4, gt=0, description="attention heads")
+    residual_attention: bool = Field(
+        True, description="attention as x + attention(norm(x)); false: attention(x), as Eqs. 13 and 14 print it"
+    )
     pool_hours: bool = Field(False, description="one mean embedding of the hours for the whole period (ablation)")
     n_fourier_features: int = Field(
         64,
@@ -294,6 +307,15 @@ class TrainConfig(Config):
     cond_drop_prob: float = Field(
         0.0, ge=0, lt=1, description="share of training samples without condition, for guidance; diffusion only"
     )
+    antithetic_timesteps: bool = Field(
+        True, description="diffusion steps of a batch in pairs t and T - 1 - t; false: independent steps"
+    )
+    station_jitter: float = Field(
+        0.0, ge=0, description="deviation of the noise on the features of a station in training; diffusion only"
+    )
+    station_drop_prob: float = Field(
+        0.0, ge=0, lt=1, description="share of training samples without features of the station; diffusion only"
+    )
     weekday_randomization: float = Field(
         1.0,
         ge=0,
@@ -325,7 +347,9 @@ class DistillationConfig(Config):
 class EvaluationConfig(Config):
     "Evaluation of a run (section 6.1.3)."
 
-    n_samples: int = Field(16, ge=2, description="generated samples of each test period")
+    n_samples: int = Field(
+        16, ge=1, description="generated samples of each test period; with one, CRPS is the MAE and there is no band"
+    )
 
 # %% ../nbs/00_core/01_config.ipynb #373d934c
 class ExperimentConfig(Config):
@@ -334,6 +358,9 @@ class ExperimentConfig(Config):
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the dataset, used in paths and tables")
     method: Literal["stouter", "diffwave", "vae", "tcn_gan"] = Field(
         "stouter", description="what is trained (section 6.1.2)"
+    )
+    preset: Literal["paper"] | None = Field(
+        None, description="values that were set together; each stands in its own field, too"
     )
     n_threads: int = Field(1, gt=0, description="threads; another number changes the last bits of a result")
     data: DataConfig
@@ -365,6 +392,10 @@ class ExperimentConfig(Config):
             )
         if self.train.cond_drop_prob and not has_diffusion:
             raise ValueError(f"train.cond_drop_prob is for diffusion methods; {method} has no guidance")
+        if (self.train.station_jitter or self.train.station_drop_prob) and not has_diffusion:
+            raise ValueError(
+                f"train.station_jitter and train.station_drop_prob are for diffusion methods, not for {method}"
+            )
         if self.distillation and not (has_diffusion and diffusion.sampler == "dpmpp_2m"):
             raise ValueError(
                 "distillation is for diffusion methods with the sampler dpmpp_2m, "
@@ -373,6 +404,27 @@ class ExperimentConfig(Config):
         if diffusion.sampling_dtype != "float32" and not has_diffusion:
             raise ValueError(f"diffusion.sampling_dtype is for diffusion methods; {method} generates in float32")
         return self
+
+    @model_validator(mode="after")
+    def check_counts(self) -> "ExperimentConfig":
+        for name in ("source", "target_source") if self.graph.station_features == "counts" else ():
+            source = getattr(self.data, name)
+            if source is None or source.kind not in ("cdr", "array"):
+                continue
+            advice = "its kind has none; describe stations by position"
+            if source.kind == "cdr":
+                advice = f"give data.{name}.pois or data.{name}.counts, or describe stations by position"
+            if source.kind == "array" or not (source.pois or source.counts):
+                raise ValueError(
+                    f"graph.station_features counts needs places of interest, which data.{name} lacks; {advice}: "
+                    "-p graph.station_features position"
+                )
+        return self
+
+    @property
+    def folder_name(self) -> str:
+        "Name of the folder of its runs."
+        return f"{self.name}_{self.preset}" if self.preset else self.name
 
     def _repr_html_(self) -> str:
         return config_to_html(self)

@@ -27,7 +27,7 @@ from stouter.data.map_download import (
     read_extract,
     split_box,
 )
-from ..data.pois import count_pois, read_counts, read_pois
+from ..data.pois import count_pois, describe_left_out, is_place_table, read_counts, read_pois
 from ..data.simulated_city import simulate_city
 from ..data.stations import read_dataframe, read_grid, read_positions, read_radius_km, read_station_geometry
 from ..files import InputError
@@ -253,7 +253,7 @@ def read_poi_counts(
 ) -> pd.DataFrame:  # (N, F) counts, index as the stations
     "POIs of each station. Raises `InputError` for a file that is neither."
     is_table = Path(path).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq")
-    if is_table and "category" not in {name.casefold() for name in read_dataframe(path)}:
+    if is_table and not is_place_table(read_dataframe(path)):
         return read_counts(path, stations.index)
     if {"area", "radius_km"} & set(stations):
         return count_pois(read_pois(path), stations)
@@ -278,6 +278,8 @@ def format_summary(
     }
     if "without_pois" in summary:
         lines["without POIs"] = f"{summary['without_pois']:,}"
+    if summary.get("places_left_out"):
+        lines["not counted"] = summary["places_left_out"]
     lines |= {"graph": summary["graph"], "picture": summary["picture"]}
     return "\n".join(f"{name:<16}{value}" for name, value in lines.items())
 
@@ -314,7 +316,9 @@ def graph(
     built = base_station_graph(table, counts, radius)
     figures = {**describe_graph(built), "radius_km": radius}
     isolated_ids = table.index[isolated(built).numpy()].tolist()
-    summary = {**figures, "isolated_stations": isolated_ids, "graph": str(out), "picture": str(out.with_suffix(".png"))}
+    left_out = {} if counts is None else {"places_left_out": describe_left_out(counts)}
+    files = {"graph": str(out), "picture": str(out.with_suffix(".png"))}
+    summary = {**figures, "isolated_stations": isolated_ids, **left_out, **files}
     save_graph(built, table.index.tolist(), figures, out)
     typer.echo(json.dumps(summary, default=str) if as_json else format_summary(summary))
 

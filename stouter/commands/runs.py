@@ -134,7 +134,7 @@ def run(
     """
     overrides = parse_overrides(p or [])
     checked = load_config(config, overrides, simulated)
-    out = out or Path("runs/run") / checked.name / f"seed{seed}"
+    out = out or Path("runs/run") / checked.folder_name / f"seed{seed}"
     lock_run(out, checked, seed).close()
     if (out / "metrics.json").exists() and (out / "run.ipynb").exists():
         if read_json(out / "provenance.json", {}).get("inputs"):

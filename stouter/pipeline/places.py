@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCALE_BLOCK', 'KNOWN_STREAM', 'SITE_STREAM', 'SCALE_STREAM', 'PLACE_COLUMNS', 'predict_scales', 'SelectedPlaces',
            'id_key', 'Places', 'place_rows', 'select_places', 'empty_scaler', 'traffic_first', 'covered_area',
-           'own_places', 'other_places', 'run_places', 'city_places', 'add_sites']
+           'describe', 'describe_run', 'own_places', 'other_places', 'run_places', 'city_places', 'add_sites']
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #04cc8222
 import hashlib
@@ -26,9 +26,24 @@ from ..data.poi_categories import CATEGORIES, read_categories
 from ..files import InputError
 from ..graphs.scale_head import ScaleRegressor, predict, scale_factor
 from ..graphs.spatial import PositionFeatures
-from .dataset import City, Datasets, Embeddings, embed_city, station_autoencoder
+from stouter.pipeline.dataset import (
+    City,
+    Datasets,
+    Embeddings,
+    condition_table,
+    describe_stations,
+    embed_city,
+    station_autoencoder,
+)
 from .scales import fit_scale_head
-from .sites import describe_unlike, embed_sites, locate_sites, read_sites, station_radius_m
+from stouter.pipeline.sites import (
+    describe_sites,
+    describe_unlike,
+    embed_sites,
+    locate_sites,
+    read_sites,
+    station_radius_m,
+)
 from .sources import read_station_table
 from ..training.batches import make_generator
 
@@ -38,12 +53,12 @@ SCALE_BLOCK = 256  # places in one call of the scale head
 
 def predict_scales(
     head: ScaleRegressor,  # fitted
-    embedding: Tensor,  # (M, d) F_s of the places
+    features: Tensor,  # (M, d) of the places, see `describe`
 ) -> StationScaler:  # median scale of the M places
     "`predict`, with bits that do not depend on how many places are asked for."
     scales = []
-    for rows in torch.arange(len(embedding)).split(SCALE_BLOCK):
-        block = predict(head, embedding[rows[torch.arange(SCALE_BLOCK) % len(rows)]])
+    for rows in torch.arange(len(features)).split(SCALE_BLOCK):
+        block = predict(head, features[rows[torch.arange(SCALE_BLOCK) % len(rows)]])
         scales.append((block.min_[: len(rows)], block.range_[: len(rows)]))
     low, span = (np.concatenate(parts) for parts in zip(*scales))
     return StationScaler(low, span)
@@ -94,13 +109,14 @@ def id_key(
     "Number of a predicted place in its random streams, from its id alone."
     return int.from_bytes(hashlib.sha256(str(place).encode()).digest()[:8], "big") >> 1
 
-# %% ../../nbs/08_pipeline/07d_places.ipynb #8cc1995b
+# %% ../../nbs/08_pipeline/07d_places.ipynb #699a2fe4
 @dataclass(frozen=True)
 class Places:
     "Every station and site that traffic can be generated for."
 
     stations: pd.DataFrame  # (N rows) index `station`; lon, lat, the categories, and perhaps radius_m
-    embedding: Tensor  # F_s, (N, d)
+    embedding: Tensor  # (N, d) what the network receives of a station: F_s, unless `graph.station_condition` says more
+    features: Tensor  # (N, d + F) what the scale head is fitted on: the same, and the features of the place
     scaler: StationScaler  # (N,) measured in training; NaN where it is to be predicted
     default: np.ndarray  # rows that are generated if neither stations nor sites are asked for
     training: pd.DataFrame  # (n rows) stations that the method was trained on: lon, lat and the categories
@@ -109,6 +125,7 @@ class Places:
     fit_head: Callable[[], ScaleRegressor]  # fits the scale head on the training stations
     city: str  # name of the city
     timezone: str  # IANA name
+    cautions: tuple[str, ...] = ()  # what is to be said of every predicted place
     n_sites: int = 0  # the last rows: sites of a file, which every request has
 
     @property
@@ -152,19 +169,18 @@ def select_places(
     table, head, warnings = table.assign(distance_km=np.nan), None, []
     if len(new):
         head, known = places.fit_head(), places.stations[places.is_known]
-        predicted = predict_scales(head, embedding[torch.from_numpy(new)])
+        predicted = predict_scales(head, places.features[torch.from_numpy(rows[new])])
         scaler.min_[new], scaler.range_[new] = predicted.min_, predicted.range_
         nearest, distance_km = locate_sites(stations.iloc[new], known)
         if len(known):
             table.loc[~is_known, "nearest_station"] = known.index[nearest].to_numpy(object)
         table.loc[~is_known, "distance_km"] = distance_km
-        warnings = describe_unlike(stations.iloc[new], places.training, distance_km, places.categories)
-        if not len(places.categories):
-            warnings.append("this run counts no places of interest; it knows a predicted place by its position alone")
+        unlike = describe_unlike(stations.iloc[new], places.training, distance_km, places.categories)
+        warnings = [*places.cautions, *unlike]
     key = np.array([row if is_row else id_key(i) for row, is_row, i in zip(rows, is_known, stations.index)], np.int64)
     return SelectedPlaces(table, key, embedding, scaler, head, places.city, places.timezone, warnings)
 
-# %% ../../nbs/08_pipeline/07d_places.ipynb #8a418b6b
+# %% ../../nbs/08_pipeline/07d_places.ipynb #9f424a41
 def empty_scaler(
     n: int,  # places
 ) -> StationScaler:  # NaN: every scale is to be predicted
@@ -188,6 +204,37 @@ def covered_area(
     return stations if areas is None else stations.assign(area=areas)
 
 
+def describe(
+    config: ExperimentConfig,  # what the network receives of a station
+    embeddings: Embeddings,  # how features of places are scaled
+    embedding: Tensor,  # (N, d_s) F_s of places
+    features: Tensor,  # (N, F) of the same places, not scaled
+) -> tuple[Tensor, Tensor]:  # (N, d) what the network receives; (N, d + F) what the scale head receives
+    "Both descriptions of places."
+    place = embeddings.place_scaling(features).float()
+    condition = condition_table(config.graph, embedding, place)
+    if "space" in config.graph.ablate:
+        condition = torch.zeros_like(condition)
+    return condition, torch.cat([condition, place], dim=1)
+
+
+def describe_run(
+    config: ExperimentConfig,  # of the run
+    by_position: bool,  # whether it describes stations by position
+) -> tuple[str, ...]:  # none, one or two sentences
+    "What in a run speaks against using it for places that it was not trained on."
+    cautions = ()
+    if by_position:
+        cautions += ("this run counts no places of interest; it knows a predicted place by its position alone",)
+    if config.denoiser.n_fourier_features:
+        n = config.denoiser.n_fourier_features
+        cautions += (
+            f"this run has {n} Fourier features of a station, which are worse at places that were not trained on; "
+            "for sites train with -p denoiser.n_fourier_features 0",
+        )
+    return cautions
+
+
 def own_places(
     config: ExperimentConfig,  # of the run
     city: City,  # the first city
@@ -205,18 +252,28 @@ def own_places(
     scaler = empty_scaler(len(order))
     scaler.min_[train], scaler.range_[train] = data.scaler.min_[train], data.scaler.range_[train]
     trained = StationScaler(scaler.min_[train], scaler.range_[train])
-    features = embeddings.station_table[torch.from_numpy(train)]
+    places = describe_stations(config.graph, city.stations)[torch.from_numpy(order)]
+    embedding, features = describe(config, embeddings, embedding, places)
     return Places(
         stations,
-        torch.zeros_like(embedding) if "space" in config.graph.ablate else embedding,
+        embedding,
+        features,
         scaler,
         np.arange(len(known)),
         stations.iloc[train],
         [] if by_position else list(city.stations.columns[2:]),
         station_radius_m(covered_area(city)),
-        partial(fit_scale_head, features, trained, known.iloc[train], config.data.block_size_km, seed),
+        partial(
+            fit_scale_head,
+            features[torch.from_numpy(train)],
+            trained,
+            known.iloc[train],
+            config.data.block_size_km,
+            seed,
+        ),
         config.name,
         city.traffic.timezone,
+        describe_run(config, by_position),
     )
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #8e27506b
@@ -233,12 +290,14 @@ def other_places(
     "Places of a city that nothing was learnt from. Raises `InputError` where the two are not described alike."
     first = places.stations[["lon", "lat", *places.categories]]
     embedding = embed_city(config.graph, embeddings.pretrained["space"], first, stations, where)
-    if "space" in config.graph.ablate:
-        embedding = torch.zeros_like(embedding)
+    embedding, features = describe(
+        config, embeddings, embedding, describe_stations(config.graph, stations[first.columns])
+    )
     return replace(
         places,
         stations=stations,
         embedding=embedding,
+        features=features,
         scaler=empty_scaler(len(stations)),
         default=np.arange(len(stations)),
         site_radius_m=site_radius_m,
@@ -272,7 +331,7 @@ def city_places(
     where: str,  # its file, for messages
 ) -> Places:  # every station of that city
     "Places of a city without records. Raises `InputError` where it is not described as the run's city."
-    stations = read_station_table(other)
+    stations, _ = read_station_table(other)
     described = stations.drop(columns=["area", "radius_m"], errors="ignore")
     labels = other.name, other.timezone, station_radius_m(stations)
     return other_places(places, config, embeddings, described, where, *labels)
@@ -299,8 +358,8 @@ def add_sites(
     model = station_autoencoder(config.graph)(Graph(x=torch.zeros(1, len(space.weights["mask_token"]))))
     model.load_state_dict(space.weights)
     embedding = embed_sites(space, model, places.stations[columns], sites, config.graph.radius_km)
-    if "space" in config.graph.ablate:
-        embedding = torch.zeros_like(embedding)
+    described = describe_sites(places.stations[columns], sites, config.graph.radius_km)
+    embedding, features = describe(config, embeddings, embedding, described)
     stations = pd.concat([places.stations, sites])
     if not (pd.api.types.is_integer_dtype(places.stations.index) and pd.api.types.is_integer_dtype(sites.index)):
         stations.index = pd.Index([*known_ids, *new_ids], name="station")
@@ -310,6 +369,7 @@ def add_sites(
         places,
         stations=stations,
         embedding=torch.cat([places.embedding, embedding]),
+        features=torch.cat([places.features, features]),
         scaler=StationScaler(low, span),
         n_sites=len(sites),
     )

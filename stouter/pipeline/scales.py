@@ -30,7 +30,7 @@ def block_fold(
 
 
 def fit_scale_head(
-    features: Tensor,  # (n, d) of the training stations: their embeddings F_s
+    features: Tensor | np.ndarray,  # (n, d) of the training stations: embeddings F_s and features of their places
     scaler: StationScaler,  # of the same n stations, from their training periods
     stations: pd.DataFrame,  # (n rows) lon, lat in degrees
     block_size_km: float,  # side of the blocks that are held out to choose the regression

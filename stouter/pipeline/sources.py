@@ -10,6 +10,7 @@ __all__ = ['SOURCES', 'find_records', 'read_station_table', 'read_records', 'ope
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ..config import ArraySource, CDRSource, CityConfig, NetCDFSource, PatchesSo
 from ..data.cdr import IngestReport, find_cdr_files, find_left_out, ingest_cdr
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
-from ..data.pois import count_pois, read_categories, read_counts, read_pois
+from ..data.pois import count_pois, describe_left_out, read_categories, read_counts, read_pois
 from ..data.simulated_city import simulate_city
 from ..data.stations import METRES_PER_DEGREE, read_station_geometry
 from ..data.traffic import Traffic, open_traffic
@@ -52,19 +53,23 @@ def find_records(
 # %% ../../nbs/08_pipeline/03_sources.ipynb #911cb4e1
 def read_station_table(
     source: CDRSource | CityConfig,  # where the grid and the places of interest lie
-) -> pd.DataFrame:  # (N,) index `station`: lon, lat, perhaps `area` or `radius_m`, and counts
+) -> tuple[
+    pd.DataFrame, str
+]:  # (N,) index `station`: lon, lat, perhaps `area` or `radius_m`, counts; what was left out
     "Every station that the graph should know, with its counts (section 4.2)."
-    stations = read_station_geometry(source.grid)
+    stations, left_out = read_station_geometry(source.grid), ""
     if source.pois and not (source.pois_optional and not source.pois.exists()):
         pois = (
             read_pois(source.pois, read_categories(source.categories)) if source.categories else read_pois(source.pois)
         )
-        stations = stations.join(count_pois(pois, stations))
+        counts = count_pois(pois, stations)
+        stations, left_out = stations.join(counts), describe_left_out(counts)
     elif source.counts:
-        stations = stations.join(read_counts(source.counts, stations.index))
-    if "radius_km" not in stations:
-        return stations
-    return stations.assign(radius_m=1000 * stations["radius_km"]).drop(columns="radius_km")
+        counts = read_counts(source.counts, stations.index)
+        stations, left_out = stations.join(counts), describe_left_out(counts)
+    if "radius_km" in stations:
+        stations = stations.assign(radius_m=1000 * stations["radius_km"]).drop(columns="radius_km")
+    return stations, left_out
 
 
 def read_records(
@@ -75,7 +80,7 @@ def read_records(
     Traffic, pd.DataFrame, IngestReport
 ]:  # traffic; all stations with lon, lat and counts; what was read and refused
     "Ingest raw call-detail records against their grid (section 6.1.1)."
-    files, stations = find_records(source), read_station_table(source)
+    files, (stations, places_left_out) = find_records(source), read_station_table(source)
     with progress(total=len(files), desc="ingest", unit="file") as bar:
         traffic, report = ingest_cdr(
             files,
@@ -86,7 +91,9 @@ def read_records(
             unknown_stations=source.unknown_stations,
             sharded=source.sharded,
             left_out=find_left_out(source.records),
+            counts=[name for name in stations if name not in ("lon", "lat", "area", "radius_m")],
         )
+    report = replace(report, places_left_out=places_left_out)
     return traffic, stations.drop(columns=["area", "radius_m"], errors="ignore"), report
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #16ce35d4
