@@ -236,5 +236,5 @@ def describe(
     if out:
         with atomic_write(out) as part:
             table.to_csv(part, index=False)
-    text = table.to_string(index=False, na_rep="")
+    text = table.astype(object).where(table.notna(), "").to_string(index=False)
     typer.echo(table.to_json(orient="records", indent=1) if as_json else text)
