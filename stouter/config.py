@@ -82,8 +82,6 @@ class CDRSource(Config):
             raise ValueError("give either pois or counts, not both")
         if self.categories and not self.pois:
             raise ValueError("categories sort the places of pois; give pois too")
-        if self.pois_optional and not self.pois:
-            raise ValueError("pois_optional says what happens without the file of pois; give pois too")
         return self
 
 
@@ -182,13 +180,9 @@ class DataConfig(Config):
     )
 
     @model_validator(mode="after")
-    def check_days(self) -> "DataConfig":
+    def check_days_and_target(self) -> "DataConfig":
         if self.first_day and self.last_day and self.last_day < self.first_day:
             raise ValueError(f"last_day {self.last_day} lies before first_day {self.first_day}; swap the two")
-        return self
-
-    @model_validator(mode="after")
-    def check_target_source(self) -> "DataConfig":
         if (self.protocol == "new_city") != (self.target_source is not None):
             advice = "set protocol to new_city or drop target_source"
             if self.target_source is None:

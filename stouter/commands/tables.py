@@ -92,7 +92,8 @@ def read_own_table(
         "unit": unit,
         "missing_share": float(traffic.dataset["volume"].isnull().mean()),
     }
-    text = "columns: " + ", ".join(f"{role} = {name}" for role, name in roles.items() if name)
+    named = {role: " and ".join([name] if isinstance(name, str) else name) for role, name in roles.items() if name}
+    text = "columns: " + ", ".join(f"{role} = {name}" for role, name in named.items())
     return traffic, report, f"{text}; {report['missing_share']:.2%} of the hours have no value (missing, not zero)"
 
 # %% ../../nbs/10_cli/02b_table_commands.ipynb #b3f06f3d
@@ -235,5 +236,5 @@ def describe(
     if out:
         with atomic_write(out) as part:
             table.to_csv(part, index=False)
-    text = table.to_string(index=False, na_rep="")
+    text = table.astype(object).where(table.notna(), "").to_string(index=False)
     typer.echo(table.to_json(orient="records", indent=1) if as_json else text)
