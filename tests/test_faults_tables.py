@@ -15,6 +15,7 @@ from stouter.data.labels import check_stations
 from stouter.data.tabular import read_traffic
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
 from stouter.files import InputError
+from stouter.pipeline.evaluate_tables import evaluate
 from stouter.pipeline.traffic_tables import read_traffic_table, to_array
 
 ROME = "Europe/Rome"
@@ -180,6 +181,12 @@ FRAMES = {  # name: (what is made, the right answer or the words of the refusal)
         "Food of station A is '1,234'.*text",
     ),
     "stations count half text": (lambda: check_stations(STATIONS.assign(Food=[3, "x"])), "Food of station B is 'x'"),
+    "stations other numbers": (lambda: list(check_stations(STATIONS.assign(height=[3, 4]))), ["lon", "lat"]),
+    "stations named counts": (
+        lambda: list(check_stations(STATIONS.assign(height=[3, 4], Food=1), ["height"])),
+        ["lon", "lat", "height"],
+    ),
+    "stations named count is not there": (lambda: check_stations(STATIONS, ["Food"]), "no column of numbers 'Food'"),
     "stations with names": (lambda: list(check_stations(STATIONS.assign(name=["Duomo", None]))), ["lon", "lat"]),
     "stations count nullable": (
         lambda: check_stations(STATIONS.assign(Food=pd.array([1, pd.NA], dtype="Int64"))),
@@ -485,3 +492,30 @@ def test_constant_stations():
     assert (kept.stations.index.tolist(), dropped) == (["A"], ["B", "C"])
     with pytest.raises(InputError, match="net .*constant"):
         drop_constant(traffic.select(stations=["B"]), "net")
+
+
+def test_numbers_that_are_no_counts_are_named_once(tmp_path, caplog):
+    "Heights of masts and mean traffic are no counts of places, whatever the door."
+    places = pd.DataFrame({"Cell": ["A", "B"], "lon": 9.1, "lat": [45.4, 45.5], "height": [30, 25], "Shop": [1, 2]})
+    rows = pd.DataFrame({"station": "A", "time": ["2013-11-01 00:00"], "value": 1.0})
+    places.to_csv(tmp_path / "masts.csv", index=False)
+    traffic = read_traffic(rows.rename(columns={"station": "Cell"}), ROME, tmp_path / "masts.csv", station="Cell")
+    assert list(traffic.counts) == ["Shop"]
+    assert [record.message for record in caplog.records] == [
+        "stations table: height not used; counts have the names of the eight categories of places, or are named: "
+        "counts=['height']"
+    ]
+    named = read_traffic(
+        rows.rename(columns={"station": "Cell"}), ROME, tmp_path / "masts.csv", station="Cell", counts=["height"]
+    )
+    assert named.counts.height.tolist() == [30, 25]
+
+
+def test_evaluate_leaves_out_constant_stations(tmp_path):
+    hours = pd.date_range("2013-11-01", periods=21 * 24, freq="h", tz=ROME)
+    wave = pd.DataFrame({"time": hours, "service": "net", "value": 5 + np.sin(np.arange(504) / 4), "sample": 0})
+    real = pd.concat([wave.assign(station="A"), wave.assign(station="B", value=5.0)])
+    made = real[real.time >= hours[-168]]
+    found, alone = evaluate(real, made), evaluate(real[real.station == "A"], made[made.station == "A"])
+    assert found.methods == alone.methods and found.label["stations"] == 1
+    assert any("1 stations with traffic that never changes" in note and "(B)" in note for note in found.left_out)
