@@ -12,6 +12,7 @@ import xarray as xr
 from stouter.data.coverage import drop_constant
 from stouter.data.dataset import StationScaler
 from stouter.data.labels import check_stations
+from stouter.data.stations import read_stations
 from stouter.data.tabular import read_traffic
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
 from stouter.files import InputError
@@ -519,3 +520,54 @@ def test_evaluate_leaves_out_constant_stations(tmp_path):
     found, alone = evaluate(real, made), evaluate(real[real.station == "A"], made[made.station == "A"])
     assert found.methods == alone.methods and found.label["stations"] == 1
     assert any("1 stations with traffic that never changes" in note and "(B)" in note for note in found.left_out)
+
+
+@pytest.fixture
+def write_book(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl is not installed; stouter reads .xlsx if it is")
+
+    def write(rows, sheets=1):
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(row)
+        for number in range(sheets - 1):
+            book.create_sheet(f"notes {number}")
+        book.save(tmp_path / "table.xlsx")
+        return tmp_path / "table.xlsx"
+
+    return write
+
+
+def test_excel(write_book):
+    "Ids as text and numbers, dates, blank rows at the end."
+    head = ["station", "time", "value", "lon", "lat"]
+    hours = [datetime.datetime(2013, 11, 1, hour) for hour in range(3)]
+    rows = [["007", hour, 1.5 + hour.hour, 9.1, 45.4] for hour in hours]
+    traffic = read_traffic(write_book([head, *rows, [None] * 5]), ROME)
+    assert traffic.stations.index.tolist() == ["007"] and traffic.values("value").sum() == 7.5
+    stations = read_stations(write_book([["id", "lon", "lat"], [7, 9.1, 45.4], ["8", 9.2, 45.5]]))
+    assert stations.index.tolist() == [7, 8] and stations.lon.tolist() == [9.1, 9.2]
+
+
+@pytest.mark.parametrize(
+    "rows, sheets, words",
+    [
+        ([["id", "lon", "lat"], [7, 9.1, 45.4]], 2, "2 sheets, Sheet, notes 0; save the one"),
+        ([["id", "lon", "lat"], [7, "=9+0.1", 45.4]], 1, "cell B2: a formula without a value"),
+        ([["id", "lon", "lat"], [1234567890123456, 9.1, 45.4]], 1, "row 2: Excel keeps 15 digits"),
+        ([["id", "lon", "Lon"], [7, 9.1, 45.4]], 1, "row 1: expected unique names of columns, got lon and Lon"),
+        ([["id", "lon", "lat"], [7, 9.1, 45.4], [8, "east", 45.4]], 1, "row 3: .* got east"),
+        ([["id", "lon", "lat"], [None, 9.1, 45.4]], 1, "row 2: no station id"),
+        ([], 1, "expected a workbook of Excel, got something else .an empty sheet"),
+    ],
+)
+def test_wrong_workbooks(write_book, rows, sheets, words):
+    with pytest.raises(InputError, match=f"table.xlsx.*{words}"):
+        read_stations(write_book(rows, sheets))
+
+
+def test_excel_needs_its_reader(tmp_path, monkeypatch):
+    (tmp_path / "table.xlsx").write_bytes(b"PK")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="table.xlsx: reading .xlsx needs openpyxl: pip install openpyxl; or save"):
+        read_stations(tmp_path / "table.xlsx")
