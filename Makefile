@@ -18,7 +18,7 @@ lint: $(DEV)  ## format and style; settings in ruff.toml
 
 test: lint  ## notebooks, then tests across them
 	OMP_NUM_THREADS=1 $(BIN)/nbdev_test --n_workers 2 --do_print
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Kernels of PyTorch, MKL, oneDNN, OpenBLAS and NumPy for processors without AVX: other last digits of floats.
 # NumPy ignores names that it or the processor does not have (before version 2.4 X86_V3 and X86_V4 had other names).

@@ -21,7 +21,7 @@ setup(
     packages=[*find_packages(include=["stouter", "stouter.*"]), "stouter.experiments"],
     package_dir={"stouter.experiments": "nbs/experiments"},
     package_data={
-        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml"],
+        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml", "presets/*"],
         "stouter.html_report": ["assets/*"],
     },
     install_requires=config["requirements"].split(),

@@ -13,9 +13,17 @@ ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-c", "from stouter.cli import main; main()")  # the command line in a process of its own
 SHARED = ROOT.parent / "shared" / "data"
 
+SLOW_FILES = ("test_sweeps", "test_cli", "test_site", "test_training")  # first, so that two workers end together
+
 needs_data = pytest.mark.skipif(
     not SHARED.exists(), reason=f"real data not found beside the project ({SHARED.name} in ../shared)"
 )
+
+
+def pytest_collection_modifyitems(items):
+    "The files that take longest first; a worker takes a whole file."
+    order = {name: rank for rank, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
 
 
 def n_lines(node: ast.FunctionDef | ast.ClassDef) -> int:

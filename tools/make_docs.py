@@ -113,7 +113,8 @@ def finish(site: Path) -> None:
         path.write_text(REMOTE_FONTS.sub("", text), encoding="utf-8")
     for path in site.rglob("*.html"):
         to_root = os.path.relpath(site, path.parent)
-        text = REMOTE_KATEX.sub(f"{to_root}/site_libs/katex/", path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8").replace("\b", "")  # in help texts it marks lines that stay lines
+        text = REMOTE_KATEX.sub(f"{to_root}/site_libs/katex/", text)
         path.write_text(box_tables(add_skip_link(text)), encoding="utf-8")
 
 

@@ -99,6 +99,7 @@ def build_stouter(config: ExperimentConfig, station_dim: int, hour_dim: int, len
         n.n_heads,
         n.pool_hours,
         n.n_fourier_features,
+        n.residual_attention,
     )
     return build_diffusion(config, denoiser)
 
