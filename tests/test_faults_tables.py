@@ -504,7 +504,7 @@ def test_numbers_that_are_no_counts_are_named_once(tmp_path, caplog):
     assert list(traffic.counts) == ["Shop"]
     assert [record.message for record in caplog.records] == [
         "stations table: height not used; counts have the names of the eight categories of places, or are named: "
-        "counts=['height']"
+        "counts=['height'] in Python, --counts FILE on the command line"
     ]
     named = read_traffic(
         rows.rename(columns={"station": "Cell"}), ROME, tmp_path / "masts.csv", station="Cell", counts=["height"]

@@ -77,7 +77,7 @@ def describe_ignored(
         return ""
     return (
         f"stations table: {', '.join(ignored)} not used; counts have the names of the eight categories of places, "
-        f"or are named: counts={ignored[:3]}"
+        f"or are named: counts={ignored[:3]} in Python, --counts FILE on the command line"
     )
 
 # %% ../../nbs/01_data/01b_labels.ipynb #6f4e0702
