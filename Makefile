@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev-installed
 NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/tutorials/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
-.PHONY: demo lint test test-kernels nbs py docs fuzz lab readme results clean
+.PHONY: demo lint test test-kernels nbs py docs fuzz kills lab readme results clean
 
 demo: $(RUN)  ## simulated city -> generated traffic, measured
 	$(BIN)/stouter run demo --out runs/run/demo/seed0
@@ -42,6 +42,9 @@ nbs: $(DEV)  ## execute every notebook in place, clean, export
 	$(BIN)/nbdev_clean
 	$(BIN)/nbdev_export
 	$(MAKE) readme
+
+kills: $(DEV)  ## 20 kills, full disks and two processes in one folder, for every stage: some hours
+	$(BIN)/python tests/kills.py --kills 20 --disks 3 --pairs 3
 
 py: $(DEV)  ## editable py:percent copies of the notebooks in _py/
 	$(BIN)/jupytext --sync $(NOTEBOOKS) nbs/experiments/*.ipynb

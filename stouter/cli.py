@@ -16,8 +16,9 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands.data import download, graph, ingest, report, simulate
+from .commands.data import download, graph, report, simulate
 from .commands.runs import evaluate, generate, run, status, sweep
+from .commands.tables import describe, ingest
 from .files import InputError
 
 # %% ../nbs/10_cli/01_cli.ipynb #0d96da87
@@ -44,7 +45,7 @@ def user_message(
     return f"out of memory ({words}); make the run smaller" if "MemoryError" in names else words
 
 # %% ../nbs/10_cli/01_cli.ipynb #2e3513ed
-COMMANDS = (run, sweep, status, generate, evaluate, report, simulate, download, ingest, graph)
+COMMANDS = (run, sweep, status, generate, evaluate, report, simulate, download, ingest, describe, graph)
 app = typer.Typer(
     help="Realistic hourly cellular traffic for base stations, with its uncertainty.",
     no_args_is_help=True,
@@ -118,6 +119,7 @@ def is_interrupt(
 def main() -> None:
     "Entry point of the command `stouter`. Exit status: 0, 2 for a user error, 130 after Ctrl-C."
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("stouter.data.pois").setLevel(logging.ERROR)  # the commands show what it left out
     try:
         check_renamed(sys.argv[1:])
         app(join_overrides(sys.argv[1:]), prog_name="stouter")

@@ -6,7 +6,7 @@
 __all__ = ['find_config', 'find_preset', 'RENAMED_KEYS', 'RENAMED_VALUES', 'experiments_folder', 'find_yaml', 'leading_comment',
            'StrictLoader', 'parse_yaml', 'read_yaml', 'set_by_path', 'get_by_path', 'apply_preset',
            'preset_differences', 'describe_renamed', 'models_in', 'known_fields', 'format_error', 'use_simulated_city',
-           'load_config', 'field_table']
+           'load_config', 'load_city_config', 'field_table']
 
 # %% ../nbs/00_core/02_config_file.ipynb #160102e2
 import datetime
@@ -19,7 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 import stouter
-from .config import ExperimentConfig
+from .config import CityConfig, ExperimentConfig
 from .files import InputError
 
 # %% ../nbs/00_core/02_config_file.ipynb #0630a836
@@ -243,9 +243,9 @@ def models_in(
 
 def known_fields(
     location: tuple,  # pydantic's location of an unknown key, e.g. ("data", "source", "array", "spacing")
+    model: type[BaseModel] = ExperimentConfig,  # of the whole file
 ) -> list[str]:  # field names allowed there
     "Fields of the model that holds the last part of `location`."
-    model = ExperimentConfig
     for part in location[:-1]:
         models = models_in(model)
         if len(models) > 1:  # a union of sources: the part is the kind
@@ -257,6 +257,7 @@ def known_fields(
 
 def format_error(
     error: Mapping,  # one entry of `ValidationError.errors()`
+    model: type[BaseModel] = ExperimentConfig,  # of the whole file
 ) -> str:  # "train.n_updates: input should be greater than 0 (got -5)"
     "One error in words: dotted field, what was expected, what came."
     if new_name := describe_renamed(error):
@@ -265,7 +266,7 @@ def format_error(
     if error["loc"]:  # empty for fields that exclude each other
         where = ".".join(map(str, error["loc"])) + ": "
     if error["type"] == "extra_forbidden":
-        return f"{where}unknown key; known here are {', '.join(known_fields(error['loc']))}"
+        return f"{where}unknown key; known here are {', '.join(known_fields(error['loc'], model))}"
     if error["type"] == "missing":
         return f"{where}missing; add it"
     message = error["msg"].removeprefix("Value error, ")
@@ -323,6 +324,18 @@ def load_config(
     except TypeError:
         found = ", ".join(str(key) for key in tree if not isinstance(key, str))
         raise InputError(f"{shown}: the fields of a configuration are words; found {found}") from None
+
+# %% ../nbs/00_core/02_config_file.ipynb #624304bf
+def load_city_config(
+    path: str | Path,  # a YAML file
+) -> CityConfig:  # checked and frozen
+    "Read a city without records. Raises `InputError` with every error in one line, or `FileNotFoundError`."
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no file {path}; --city expects the path of a .yaml file with name, grid and timezone")
+    try:
+        return CityConfig(**read_yaml(Path(path)))
+    except ValidationError as error:
+        raise InputError(f"{path}: " + "; ".join(format_error(e, CityConfig) for e in error.errors())) from None
 
 # %% ../nbs/00_core/02_config_file.ipynb #bb3a88e3
 def field_table(

@@ -155,7 +155,7 @@ def test_trained_in_one_city_and_evaluated_in_another(tmp_path):
         "nearest_station",
     }
     assert (
-        list(found["methods"])[:2] == ["STOUTER", "nearest stations"]
+        list(found["methods"])[:3] == ["STOUTER", "nearest stations", "forest pool"]
         and found["methods"]["STOUTER"]["nn_distance_ratio"] > 0
     )
     assert not {"historical average", "bootstrap", "Gaussian"} & set(found["methods"])

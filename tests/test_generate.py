@@ -169,7 +169,7 @@ def test_parts_of_another_request_are_refused(tiny_run, tmp_path):
     out.unlink()
     for words, says in (
         ({"seed": 1}, "seed: 0 there, 1 here"),
-        ({"stations": ["3"]}, "stations: '12 of 12 .* there, '1 of 12"),
+        ({"stations": ["3"]}, "stations: '12 known, 0 predicted .* there, '1 known"),
         ({"n_samples": 7}, "samples: 6 there, 7 here"),
     ):
         with pytest.raises(InputError, match=f"holds parts of another request .{says}"):

@@ -169,34 +169,56 @@ def generate(
             help="File of the table, .parquet: station, time (with zone), sample, service, value (in physical units)."
         ),
     ],
-    station: Annotated[list[str] | None, typer.Option(help="Only this station; may be given several times.")] = None,
+    station: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this station, with traffic or without; may be given several times."),
+    ] = None,
+    sites: Annotated[
+        Path | None,
+        typer.Option(
+            help="New places: CSV, parquet or GeoJSON of id, lon, lat, perhaps radius_m or polygons, with the counts "
+            "of the run as columns, or with --pois."
+        ),
+    ] = None,
+    pois: Annotated[
+        Path | None, typer.Option(help="Places of interest that are counted around --sites: GeoJSON, CSV, .osm.pbf ...")
+    ] = None,
+    city: Annotated[
+        Path | None,
+        typer.Option(help="Another city, without records: YAML with name, grid, pois or counts, and timezone."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of every station.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
-    """Generate traffic of any days for the stations of a finished run.
+    """Generate traffic of any days for stations of a finished run, for new sites or for another city.
 
     Of a day only the weekday and the hours are used: holidays, season and growth are not modelled.
+    A row says whether its station was trained on (known) or not (predicted).
 
     \b
-    Example:
+    Examples:
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out week.parquet
+      stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
+        --samples 16 --out sites.parquet --sites new_sites.csv --pois map.osm.pbf
     """
     span = parse_days("--days", days)
     check_suffix("--out", out, ".parquet")
     check_finished(run_dir, ["weights.safetensors"])
-    from stouter.pipeline.generate import describe_days, make_request, write_traffic
+    from stouter.pipeline.generate import describe_request, make_request, write_traffic
     from stouter.pipeline.run import load_run
 
     results = load_run(run_dir, tqdm)
-    request = make_request(results.model, *span, samples, seed, station)
-    if caution := describe_days(request):
+    model = results.model_with(sites, pois, city)
+    request = make_request(model, *span, samples, seed, station)
+    for caution in describe_request(request):
         typer.echo(f"caution: {caution}", err=True)
     rows = write_traffic(request, out, results.config.n_threads, tqdm)
     kind = " of a simulated city" if results.config.data.source.kind == "simulated" else ""
-    unit = request.model.traffic.unit
-    stations = format_count(len(request.rows), "station")
-    typer.echo(f"{format_count(rows, 'row')} of {stations}{kind} (unit: {unit}) -> {out}")
+    n, n_known, unit = len(request.places.table), int(request.places.is_known.sum()), model.traffic.unit
+    stations = format_count(n, "station") + (f" ({n_known} known, {n - n_known} predicted)" if n_known < n else "")
+    where = f"{kind} (city: {request.places.city}; unit: {unit})"
+    typer.echo(f"{format_count(rows, 'row')} of {stations}{where} -> {out}")
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #e85b0400
 def evaluate(

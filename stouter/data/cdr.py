@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 from .cdr_format import detect_format, validate_line
 from .cdr_scan import FileReport, find_line, read_file
+from .ids import WHOLE_ID, describe_id
 from .labels import SERVICES, check_stations, check_timezone
 from .traffic import Traffic
 from ..files import InputError, atomic_write, hash_arrays
@@ -151,6 +152,7 @@ class IngestReport:
     hours_covered: int  # of these, with a record
     n_cached: int  # files whose tables were kept from an earlier run
     left_out: tuple[str, ...] = ()  # files beside them that were not read
+    places_left_out: str = ""  # what was left out of the places of interest or their counts, one line
 
     def to_frame(self) -> pd.DataFrame:
         "One row per file; the quarantine by fault in columns of its own."
@@ -173,7 +175,7 @@ class IngestReport:
         }
         return totals | asdict(self)
 
-    def summary(self) -> str:  # at most three lines; empty if nothing was set aside
+    def summary(self) -> str:  # at most four lines; empty if nothing was set aside
         "What was set aside or left out, in words for the screen."
         lines, faults = [], Counter()
         for file in self.files:
@@ -198,7 +200,7 @@ class IngestReport:
             names = ", ".join(self.left_out[:3])
             more = f" and {len(self.left_out) - 3:,} more" if len(self.left_out) > 3 else ""
             lines.append(f"left out: {names}{more}; only {', '.join(RECORD_ENDINGS[::3])} (also .gz, .zst) are read")
-        return "\n".join(lines)
+        return "\n".join([*lines, *([self.places_left_out] if self.places_left_out else [])])
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #fc5b95c6
 def split_unknown_stations(
@@ -349,7 +351,7 @@ def read_files(
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #097133a7
 def ingest_cdr(
     files: list[Path],  # of records, each hour in one file only; .gz, .zst or plain
-    stations: pd.DataFrame,  # indexed by int64 ids; `lon`, `lat` in degrees, perhaps `area`, other numbers are counts
+    stations: pd.DataFrame,  # indexed by int64 ids; `lon`, `lat` in degrees, perhaps `area`, `radius_m`, counts
     timezone: str = "Europe/Rome",  # IANA name of the city's time zone
     unit: str = "CDR activity",  # of the volumes
     on_file: Callable[[int, int], None] | None = None,  # called with (files done, files in all)
@@ -357,13 +359,20 @@ def ingest_cdr(
     unknown_stations: str = "error",  # "error" or "skip" lines of stations that the table lacks
     sharded: bool = False,  # whether files may share hours, to be added up
     left_out: Sequence[Path] = (),  # files beside them that are not read, for the report (`find_left_out`)
+    counts: Sequence[str] | None = None,  # columns of counts in `stations`; those of `POI_CATEGORIES` if None
 ) -> tuple[Traffic, IngestReport]:
     "Raw records to hourly traffic (section 6.1.1). Raises `InputError` with file, line and remedy."
-    files, index = [Path(file) for file in files], check_stations(stations).index
-    if not files or index.dtype != "int64" or unknown_stations not in ("error", "skip"):
+    files, index = [Path(file) for file in files], check_stations(stations, counts).index
+    if index.dtype != "int64":
+        word = next((name for name in index if not WHOLE_ID.fullmatch(name)), index[0])
         raise InputError(
-            'expected files of records, stations with whole numbers as ids, unknown_stations "error" or "skip"; '
-            f"got {len(files)} files, {index.dtype} ids, unknown_stations {unknown_stations!r}"
+            f"stations table: station {describe_id(word)}; records have whole numbers without leading zeros as ids; "
+            "give the table whose ids stand in the records"
+        )
+    if not files or unknown_stations not in ("error", "skip"):
+        raise InputError(
+            f'expected files of records, and unknown_stations "error" or "skip"; got {len(files)} files, '
+            f"unknown_stations {unknown_stations!r}"
         )
     check_timezone(timezone)
     cache_dir = cache_dir and Path(cache_dir)
@@ -372,4 +381,5 @@ def ingest_cdr(
     values, present_ids, hours = stack_hours(volumes, index, timezone)
     names = tuple(str(path) for path in left_out)
     report = IngestReport(tuple(reports), len(present_ids), len(hours), hours_covered, n_cached, names)
-    return Traffic.from_array(values, stations.loc[present_ids], hours, SERVICES, timezone, unit), report
+    stations = stations.loc[present_ids]
+    return Traffic.from_array(values, stations, hours, SERVICES, timezone, unit, counts=counts), report

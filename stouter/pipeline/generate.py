@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['BLOCK_SIZE', 'parts_folder', 'lock_parts', 'part_path', 'missing_parts', 'write_part', 'merge_parts', 'is_complete',
-           'make_calendar', 'TrafficModel', 'GenerationRequest', 'make_request', 'station_rows', 'block_items',
-           'generate_block', 'block_table', 'map_threads', 'write_traffic', 'generate_traffic', 'describe_days']
+           'make_calendar', 'TrafficModel', 'GenerationRequest', 'make_request', 'block_items', 'generate_block',
+           'block_table', 'place_columns', 'map_threads', 'write_traffic', 'generate_traffic', 'describe_days',
+           'describe_request']
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #ebdc614c
 import json
@@ -27,13 +28,13 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from ..data.dataset import Condition, StationScaler
+from ..data.dataset import Condition
 from ..data.traffic import Traffic, hour_of_week
 from ..files import InputError, atomic_write, hash_arrays, write_json
 from .methods import Method
+from .places import PLACE_COLUMNS, Places, SelectedPlaces, select_places
 from .provenance import no_progress
 from .run_folder import describe_difference, lock_folder
-from ..training.batches import make_generator
 from ..training.state import reraise_io_errors
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #b39e3407
@@ -150,31 +151,28 @@ BLOCK_SIZE = 256  # periods that the network makes in one batch
 
 @dataclass(frozen=True)
 class TrafficModel:
-    "A trained method with what turns its samples into traffic."
+    "A trained method and the places that it can generate traffic for."
 
     name: str  # of the run, for the metadata
     method: Method  # trained
-    station_table: Tensor  # F_s, (N, d_s)
+    places: Places  # stations and sites
     hour_table: Tensor  # F_t, (168, d_t)
-    scaler: StationScaler  # of the N stations
-    traffic: Traffic  # training traffic: N stations, one service, unit, time zone
+    traffic: Traffic  # training traffic: one service, unit, days
     length: int  # hours of a period, 24 or 168
     sampling: str  # noise schedule and sampler, as JSON, for the fingerprint
 
-    def sample(self, row: np.ndarray, week: np.ndarray, noise: list[torch.Generator]) -> np.ndarray:
-        "Volumes (B, L) of stations `row` (B,) in hours of the week `week` (B, L), one noise stream for each."
-        tables = self.station_table, self.hour_table
-        condition = Condition(torch.from_numpy(row), torch.from_numpy(week), *tables)
-        x = self.method.sample(condition, 1, noise, len(row))[0].numpy()
-        return self.scaler.inverse_transform(x, row)
+    def sample(
+        self, embedding: Tensor, row: np.ndarray, week: np.ndarray, noise: list[torch.Generator]
+    ) -> np.ndarray:  # (B, L) float32
+        "Scaled traffic of rows (B,) of F_s (n, d_s) in hours of the week (B, L), one noise stream for each."
+        condition = Condition(torch.from_numpy(row), torch.from_numpy(week), embedding, self.hour_table)
+        return self.method.sample(condition, 1, noise, len(row))[0].numpy()
 
     @cached_property
     def fingerprint(self) -> str:
-        "Of everything that a number depends on: weights, embeddings, scales, schedule and sampler."
+        "Of everything that a number depends on, the place aside: weights, hours, schedule and sampler."
         weights = [v.cpu().numpy() for v in self.method.network.state_dict().values()]
-        tables = self.station_table.numpy(), self.hour_table.numpy()
-        sampling = np.frombuffer(self.sampling.encode(), np.uint8)
-        return hash_arrays(*weights, *tables, self.scaler.min_, self.scaler.range_, sampling)
+        return hash_arrays(*weights, self.hour_table.numpy(), np.frombuffer(self.sampling.encode(), np.uint8))
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #8e41aeee
 @dataclass(frozen=True)
@@ -182,7 +180,7 @@ class GenerationRequest:
     "Which traffic of which model."
 
     model: TrafficModel
-    rows: np.ndarray  # (n,) stations, as rows of the model's traffic
+    places: SelectedPlaces  # n stations and sites
     first: pd.Timestamp  # first local day, naive
     last: pd.Timestamp  # last local day, naive, inclusive
     n_samples: int  # S
@@ -191,12 +189,12 @@ class GenerationRequest:
     @cached_property
     def calendar(self) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:
         "See `make_calendar`."
-        return make_calendar(self.first, self.last, self.model.traffic.timezone, self.model.length)
+        return make_calendar(self.first, self.last, self.places.timezone, self.model.length)
 
     @property
     def shape(self) -> tuple[int, int, int]:  # (n, S, P)
         "Stations, samples and periods."
-        return len(self.rows), self.n_samples, len(self.calendar[2])
+        return len(self.places.table), self.n_samples, len(self.calendar[2])
 
     @property
     def n_blocks(self) -> int:
@@ -205,14 +203,18 @@ class GenerationRequest:
 
     def metadata(self) -> dict[str, str | int]:
         "All that the table depends on; kept with it."
-        model, (n, s, _) = self.model, self.shape
+        model, places, n_known = self.model, self.places, int(self.places.is_known.sum())
+        scale_error = np.float64(places.head.residual_std if places.head else 0)
+        ids = np.frombuffer("\n".join(map(str, places.table.index)).encode(), np.uint8)
+        numbers = places.embedding.numpy(), places.scaler.min_, places.scaler.range_, places.key, scale_error, ids
         return {
             "run": model.name,
+            "city": places.city,
             "model": model.fingerprint,
             "days": f"{self.first.date()}:{self.last.date()}",
-            "samples": s,
+            "samples": self.n_samples,
             "seed": self.seed,
-            "stations": f"{n} of {len(model.traffic.stations)} ({hash_arrays(self.rows)})",
+            "stations": f"{n_known} known, {len(places.table) - n_known} predicted ({hash_arrays(*numbers)})",
             "block": BLOCK_SIZE,
             "unit": model.traffic.unit,
         }
@@ -224,7 +226,7 @@ def make_request(
     last: pd.Timestamp | str,  # last local day, inclusive
     n_samples: int,  # S
     seed: int,  # of the noise
-    stations: list | None,  # ids; all stations of the model if None
+    stations: list | None,  # ids of stations and sites; the default places of the model if None
 ) -> GenerationRequest:
     """A checked request.
 
@@ -241,25 +243,7 @@ def make_request(
         raise InputError(f"the last day {days[1].date()} lies before the first {days[0].date()}")
     if n_samples < 1:
         raise InputError(f"{n_samples} samples: expected at least one")
-    return GenerationRequest(model, station_rows(model.traffic, stations), *days, n_samples, seed)
-
-
-def station_rows(
-    traffic: Traffic,  # of the model
-    stations: list | None,  # ids, or None for all
-) -> np.ndarray:  # (n,) their rows
-    "Rows of station ids. Raises `InputError` for one that the model does not know or that is given twice."
-    known, repeated = traffic.stations.index, pd.Index(list(map(str, stations or [])))
-    if repeated.has_duplicates:
-        raise InputError(f"station {repeated[repeated.duplicated()][0]}: given twice; give each station once")
-    rows = np.arange(len(known)) if stations is None else known.astype(str).get_indexer([str(s) for s in stations])
-    if (rows < 0).any():
-        some = ", ".join(map(str, known[:3]))
-        raise InputError(
-            f"station {stations[int(np.argmin(rows))]}: not in this run, whose {len(known)} stations are {some}, ...; "
-            "traffic can be generated for stations with training data only"
-        )
-    return rows
+    return GenerationRequest(model, select_places(model.places, stations), *days, n_samples, seed)
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #9fca9ef1
 def block_items(
@@ -281,16 +265,17 @@ def generate_block(
     station, sample, period = (np.resize(index, BLOCK_SIZE) for index in items)
     first_period = request.first.toordinal() - positions[0] // 24  # day on which the first period begins
     day = first_period + period * request.model.length // 24
-    row = request.rows[station]
-    keys = zip(row.tolist(), day.tolist(), sample.tolist())
-    noise = [make_generator(request.seed, 40, *key) for key in keys]
-    return request.model.sample(row, week[period], noise)[: len(items[0])].astype(np.float32)
+    places = request.places
+    noise = places.noise(request.seed, station, day, sample)
+    x = request.model.sample(places.embedding, station, week[period], noise)
+    volume = places.scaler.inverse_transform(x, station) * places.scale_factors(request.seed, station, sample)[:, None]
+    return volume[: len(items[0])].astype(np.float32)
 
 
 def block_table(
     request: GenerationRequest,  # what is requested
     block_index: int,  # 0, 1, ...
-) -> pa.Table:  # station, time, sample, service, value
+) -> pa.Table:  # station, time, sample, service, value, status, nearest_station, distance_km
     "The rows of one block: the hours of the calendar for each of its items."
     (hours, positions, _), length = request.calendar, request.model.length
     station, sample, period = block_items(request, block_index)
@@ -299,16 +284,28 @@ def block_table(
     rows = items.merge(pd.DataFrame(calendar), on="period")  # items in order, hours in order within each
     item, hour = rows["item"].to_numpy(), rows["hour"].to_numpy()
     volume = generate_block(request, block_index)[item, rows["hour_of_period"].to_numpy()]
-    traffic = request.model.traffic
+    services, place = pa.array(request.model.traffic.services[:1]), station[item]
     return pa.table(
         {
-            "station": pa.array(traffic.stations.index).take(pa.array(request.rows[station[item]])),
+            "station": pa.array(request.places.table.index).take(pa.array(place)),
             "time": pa.array(hours).take(pa.array(hour)),
             "sample": pa.array(sample[item]),
-            "service": pa.array([traffic.services[0]]).take(pa.array(np.zeros(len(item), np.int8))),
+            "service": services.take(pa.array(np.zeros(len(item), np.int8))),
             "value": pa.array(volume),
+            **{name: column.take(pa.array(place)) for name, column in place_columns(request.places).items()},
         }
     )
+
+
+def place_columns(
+    places: SelectedPlaces,  # n places
+) -> dict[str, pa.Array]:  # (n,) status, nearest_station, distance_km
+    "What a row says of its place; words and ids (as text) are dictionaries, so that a column costs next to nothing."
+    nearest = places.table["nearest_station"].map(str, na_action="ignore")
+    distance_km = pa.array(places.table["distance_km"], pa.float32(), from_pandas=True)
+    status = pa.array(places.table["status"].tolist()).dictionary_encode()
+    nearest_station = pa.array(nearest, pa.string(), from_pandas=True).dictionary_encode()
+    return {"status": status, "nearest_station": nearest_station, "distance_km": distance_km}
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #0a36985e
 def map_threads(
@@ -352,7 +349,7 @@ def write_traffic(
                 bar.update(1)
         merge_parts(out, n_blocks, metadata)
     lock.close()
-    return len(request.rows) * request.n_samples * len(request.calendar[0])
+    return len(request.places.table) * request.n_samples * len(request.calendar[0])
 
 
 def generate_traffic(
@@ -367,11 +364,15 @@ def generate_traffic(
         for block in map_threads(partial(generate_block, request), list(range(request.n_blocks)), n_threads):
             blocks.append(block)
             bar.update(1)
-    volumes = np.concatenate(blocks).reshape(len(request.rows), request.n_samples, -1)[:, :, positions]
-    traffic = request.model.traffic
-    stations = traffic.stations.iloc[request.rows]
-    values = volumes.swapaxes(0, 1)[..., None]
-    return Traffic.from_array(values, stations, hours, traffic.services, traffic.timezone, traffic.unit)
+    places, trained = request.places, request.model.traffic
+    volumes = np.concatenate(blocks).reshape(len(places.table), request.n_samples, -1)[:, :, positions]
+    stations, values = places.table.drop(columns=list(PLACE_COLUMNS)), volumes.swapaxes(0, 1)[..., None]
+    traffic = Traffic.from_array(values, stations, hours, trained.services, places.timezone, trained.unit, places.city)
+    status, nearest, distance_km = (places.table[name] for name in PLACE_COLUMNS)
+    words = {"status": status, "nearest_station": nearest.map(str, na_action="ignore").fillna("")}
+    labels = {name: ("station", column.to_numpy(object)) for name, column in words.items()}
+    labels["distance_km"] = ("station", distance_km.to_numpy())
+    return Traffic(traffic.dataset.assign_coords(labels))
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #11390041
 def describe_days(
@@ -387,3 +388,15 @@ def describe_days(
         f"the days lie {distance} days outside the training data ({first.date()} to {last.date()}); "
         "only hour and weekday are known to the model, not holidays, season or growth"
     )
+
+
+def describe_request(
+    request: GenerationRequest,  # what is requested
+) -> list[str]:  # sentences; none for known stations and near days
+    "Every caution: days, the scale of predicted places, and places that are unlike known ones."
+    head, places, lines = request.places.head, request.places, [describe_days(request)]
+    if head is not None:
+        n, factor = int((~places.is_known).sum()), math.exp(1.2816 * head.residual_std)
+        basis = "the mean of the training stations" if head.name == "mean" else f"a regression ({head.name})"
+        lines.append(f"{n} predicted: level from {basis}; 80 % of the levels are within a factor of {factor:.2g} of it")
+    return [line for line in lines + places.warnings if line]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['fold_seed', 'make_generator', 'epoch_order', 'batch_index', 'sample_timesteps_and_noise', 'randomize_weekday',
-           'sample_keep_mask', 'normalize_to_neg_one_to_one', 'unnormalize_to_zero_to_one']
+           'sample_keep_mask', 'perturb_station', 'normalize_to_neg_one_to_one', 'unnormalize_to_zero_to_one']
 
 # %% ../../nbs/05_training/01_batches.ipynb #ee99e189
 from dataclasses import replace
@@ -98,6 +98,20 @@ def sample_keep_mask(
 ) -> Tensor:  # (B,) bool, False where the condition is dropped
     "Which samples of an update keep their condition."
     return torch.rand(n, generator=make_generator(seed, 4, update)) >= prob
+
+# %% ../../nbs/05_training/01_batches.ipynb #3e364208
+def perturb_station(
+    station_emb: Tensor,  # (B, d) features of the stations of the whole batch
+    jitter: float,  # deviation of the normal noise, in units of the features
+    drop_prob: float,  # of all features of a sample to become zero, 0 to 1
+    seed: int,  # of the run
+    update: int,  # 0, 1, ...
+) -> Tensor:  # (B, d)
+    "Features of stations with noise, some of them zero."
+    generator = make_generator(seed, 6, update)
+    keep_mask = torch.rand(len(station_emb), 1, generator=generator) >= drop_prob
+    noise = jitter * torch.randn(station_emb.shape, generator=generator)
+    return (station_emb + noise.to(station_emb.device)) * keep_mask.to(station_emb.device)
 
 # %% ../../nbs/05_training/01_batches.ipynb #b76986d0
 def normalize_to_neg_one_to_one(x: Tensor) -> Tensor:
