@@ -140,6 +140,10 @@ def run(
     overrides = parse_overrides(p or [])
     checked = load_config(config, overrides, simulated)
     out = out or Path("runs/run") / checked.folder_name / f"seed{seed}"
+    if checked.graph.station_features == "counts":
+        from stouter.pipeline.sources import check_counts
+
+        check_counts(checked, out)
     lock_run(out, checked, seed).close()
     if (out / "metrics.json").exists() and (out / "run.ipynb").exists():
         if read_json(out / "provenance.json", {}).get("inputs"):

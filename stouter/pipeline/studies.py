@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError, model_validator
 from ..config import Config, ExperimentConfig
 from ..config_file import experiments_folder, find_yaml, load_config, read_yaml
 from ..files import InputError
+from .sources import check_counts
 
 # %% ../../nbs/08_pipeline/10_studies.ipynb #89236252
 class Study(Config):
@@ -140,6 +141,7 @@ def expand_study(
                 config = load_config(dataset, fields, simulated)
                 variant_folder = variant.replace("/", "-").replace(" ", "_")
                 folder = Path(out) / config.name / variant_folder / f"seed{seed}"
+                check_counts(config, folder)
                 trials.append(Trial(config.name, variant, seed, config, folder))
     return trials
 
