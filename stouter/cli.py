@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['OS_ERRORS', 'USER_ERRORS', 'DEAD_KERNEL_MESSAGE', 'COMMANDS', 'app', 'RENAMED_OPTIONS', 'RENAMED_COMMANDS',
-           'INTERRUPTED', 'user_message', 'version_callback', 'check_renamed', 'join_overrides', 'is_interrupt', 'main']
+           'REUSED_OPTIONS', 'INTERRUPTED', 'user_message', 'version_callback', 'check_renamed', 'join_overrides',
+           'is_interrupt', 'main']
 
 # %% ../nbs/10_cli/01_cli.ipynb #0fb74538
 import builtins
@@ -76,6 +77,7 @@ RENAMED_OPTIONS = {  # of version 0.1 -> new name
     "--notebook": "--param",
 }
 RENAMED_COMMANDS = {"runs": "status"}  # of version 0.1 -> new name
+REUSED_OPTIONS = {("generate", "--city")}  # command and option of version 0.1 that is another one now
 
 
 def check_renamed(
@@ -85,7 +87,7 @@ def check_renamed(
     if words and (command := words[0]) in RENAMED_COMMANDS:
         raise InputError(f"{command}: renamed; write {RENAMED_COMMANDS[command]}")
     for option in (word.split("=")[0] for word in words):
-        if option in RENAMED_OPTIONS:
+        if option in RENAMED_OPTIONS and (words[0], option) not in REUSED_OPTIONS:
             raise InputError(f"{option}: renamed; write {RENAMED_OPTIONS[option]}")
 
 # %% ../nbs/10_cli/01_cli.ipynb #df7f08b8
