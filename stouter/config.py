@@ -394,22 +394,6 @@ class ExperimentConfig(Config):
         check_read(self.method, self.model_dump(include=sections, exclude_unset=True, exclude_defaults=True))
         return self
 
-    @model_validator(mode="after")
-    def check_counts(self) -> "ExperimentConfig":
-        for name in ("source", "target_source") if self.graph.station_features == "counts" else ():
-            source = getattr(self.data, name)
-            if source is None or source.kind not in ("cdr", "array"):
-                continue
-            advice = "its kind has none; describe stations by position"
-            if source.kind == "cdr":
-                advice = f"give data.{name}.pois or data.{name}.counts, or describe stations by position"
-            if source.kind == "array" or not (source.pois or source.counts):
-                raise ValueError(
-                    f"graph.station_features counts needs places of interest, which data.{name} lacks; {advice}: "
-                    "-p graph.station_features position"
-                )
-        return self
-
     @property
     def folder_name(self) -> str:
         "Name of the folder of its runs."

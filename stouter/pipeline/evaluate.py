@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..baselines.reference import CALENDAR_BASELINES, EMBEDDING_BASELINES, PLACE_BASELINES
 from ..config import ExperimentConfig
+from ..config_file import preset_differences
 from ..data.dataset import Condition, StationScaler, TrafficDataset
 from ..evaluation.memorization import nn_distance_ratio
 from ..evaluation.metrics import MULTI_SAMPLE_METRICS, mae, rmse, score
@@ -234,8 +235,10 @@ def run_metadata(
     seed: int,  # of the run
     n_stations: int,  # evaluated
 ) -> dict[str, str | int | bool]:
-    "What a number must be read with: data set, seed, T, sampler, sizes."
-    d, preset = config.diffusion, {"preset": config.preset} if config.preset else {}
+    "What a number must be read with: data set, seed, T, sampler, sizes, and the preset if there is one."
+    d, preset = config.diffusion, {}
+    if config.preset:
+        preset = {"preset": config.preset, "preset_differences": preset_differences(config.model_dump(mode="json"))}
     return {
         "dataset": config.name,
         "protocol": config.data.protocol,

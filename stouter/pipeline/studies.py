@@ -21,6 +21,7 @@ from ..config import Config, ExperimentConfig
 from ..config_file import experiments_folder, find_yaml, load_config, read_yaml
 from ..files import InputError
 from ..method_fields import is_read
+from .sources import check_counts
 
 # %% ../../nbs/08_pipeline/10_studies.ipynb #89236252
 class Study(Config):
@@ -184,6 +185,7 @@ def expand_study(
                 config = load_config(dataset, variant_fields(study, variant, overrides, own), simulated)
                 variant_folder = variant.replace("/", "-").replace(" ", "_")
                 folder = Path(out) / config.name / variant_folder / f"seed{seed}"
+                check_counts(config, folder)
                 trials.append(Trial(config.name, variant, seed, config, folder))
     check_any_reads(trials, overrides)
     return trials
