@@ -186,7 +186,7 @@ def generate(
         ),
     ] = None,
     pois: Annotated[
-        Path | None, typer.Option(help="Places of interest that are counted around --sites: GeoJSON, CSV, .osm.pbf ...")
+        Path | None, typer.Option(help="Places of interest that are counted around --sites: GeoJSON, CSV, .osm.pbf")
     ] = None,
     city: Annotated[
         Path | None,
@@ -195,13 +195,13 @@ def generate(
     samples: Annotated[int, typer.Option(min=1, help="Samples of every station.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
-    """Generate traffic of any days for stations of a finished run, for new sites or for another city.
+    """Generate traffic of any days for stations, new sites or a city.
 
     Of a day only the weekday and the hours are used: holidays, season and growth are not modelled.
     A row says whether its station was trained on (known) or not (predicted).
 
     \b
-    Examples:
+    Example:
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out week.parquet
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
