@@ -98,7 +98,8 @@ def read_own_table(
         "missing_share": float(traffic.dataset["volume"].isnull().mean()),
         "places_left_out": left_out,
     }
-    text = "columns: " + ", ".join(f"{role} = {name}" for role, name in roles.items() if name)
+    named = {role: " and ".join([name] if isinstance(name, str) else name) for role, name in roles.items() if name}
+    text = "columns: " + ", ".join(f"{role} = {name}" for role, name in named.items())
     text += f"; {report['missing_share']:.2%} of the hours have no value (missing, not zero)"
     return traffic, report, "\n".join([text, *([left_out] if left_out else [])])
 
@@ -242,5 +243,5 @@ def describe(
     if out:
         with atomic_write(out) as part:
             table.to_csv(part, index=False)
-    text = table.to_string(index=False, na_rep="")
+    text = table.astype(object).where(table.notna(), "").to_string(index=False)
     typer.echo(table.to_json(orient="records", indent=1) if as_json else text)
