@@ -36,7 +36,7 @@ from stouter.graphs.scale_head import (
     forest_predict,
     log_r2,
     predict,
-    sample_scale,
+    scale_factor,
 )
 from stouter.graphs.spatial import place_features
 from stouter.pipeline.dataset import City, Datasets, Embeddings, load_city, make_datasets, pretrain_graphs
@@ -51,8 +51,8 @@ N_SAMPLES, N_SPLITS = 32, 5
 SIZE = {"train.n_updates": "500", "denoiser.base_channels": "16", "denoiser.n_fourier_features": "0"}
 NETWORKS = {  # name -> settings besides SIZE
     "network, embedding": {},
-    "network, forest": {},
     "network, features": {"train.station_jitter": "0.3", "train.station_drop_prob": "0.3"},
+    "network, forest": {},
 }
 REFERENCES = {  # name in the table -> reference method of the package
     "all stations": "bootstrap",
@@ -203,18 +203,20 @@ def milan_row(k: int, shared: Path) -> dict:
     counts = pd.read_csv(shared / "milan_context/stcnet_crawled_feature.csv").set_axis(squares.index)
     total = pd.read_csv(shared / "milan_context/square_totals_2mo.csv").internet.to_numpy(float)
     features = place_features(squares, counts).numpy()
-    is_test = block_fold(squares, 2.35, 0) == k
-    inner = block_fold(squares[~is_test], 2.35, 1)
-    head = ScaleRegressor.fit(features[~is_test], 0 * total[~is_test], total[~is_test], inner)
-    generator = np.random.default_rng(k)
-    drawn = np.stack([sample_scale(head, features[is_test], generator).range_ for _ in range(N_SAMPLES)])
-    fallback = float(np.exp(np.log(total[~is_test]).mean()))
+    is_test, generator = block_fold(squares, 2.35, 0) == k, np.random.default_rng(k)
+    train = generator.permutation(np.flatnonzero(~is_test))[:2500]  # enough, and three times as fast as all 8000
+    inner = block_fold(squares.iloc[train], 2.35, 1)
+    head = ScaleRegressor.fit(features[train], 0 * total[train], total[train], inner)
+    median = predict(head, features[is_test]).range_
+    drawn = median * scale_factor(head, generator.normal(size=(N_SAMPLES, len(median))))
+    fallback = float(np.exp(np.log(total[train]).mean()))
     return {
-        "r2 head": round(log_r2(total[is_test], predict(head, features[is_test]).range_, fallback), 4),
+        "r2 head": round(log_r2(total[is_test], median, fallback), 4),
         "coverage_80 physical": round(interval_coverage(total[is_test, None], drawn[:, :, None]), 4),
         "regression": head.name,
         "residual_std": head.residual_std,
         "stations": int(is_test.sum()),
+        "training_squares": len(train),
     }
 
 
@@ -243,8 +245,9 @@ def add_shapes(table: Table, split: Split, names: list[str]) -> None:
         return
     head, features = fit_head(split)
     generator = np.random.default_rng([split.label["split"], 1])
-    scales = [sample_scale(head, features, generator) for _ in range(N_SAMPLES)]
     median = predict(head, features)
+    factor = scale_factor(head, generator.normal(size=(N_SAMPLES, len(median.range_))))
+    scales = [StationScaler(median.min_ * f, median.range_ * f) for f in factor]
     for name, label in labels.items():
         if name not in NETWORKS:
             table.add(label, score_samples(split, reference_samples(split, name).numpy(), scales, median))
@@ -261,7 +264,7 @@ def add_city(table: Table, part: str, splits: Iterator[Split]) -> None:
     "Rows of one part on every split of a city."
     for split in splits:
         if part == "networks":
-            add_shapes(table, split, list(NETWORKS)[:2])
+            add_shapes(table, split, list(NETWORKS))
         else:
             add_shapes(table, split, [*REFERENCES, "own history"])
             label = {**split.label, "part": "scale"}

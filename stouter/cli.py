@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['OS_ERRORS', 'USER_ERRORS', 'DEAD_KERNEL_MESSAGE', 'COMMANDS', 'PLAN_COMMANDS', 'app', 'plan_app', 'RENAMED_OPTIONS',
-           'RENAMED_COMMANDS', 'INTERRUPTED', 'user_message', 'version_callback', 'check_renamed', 'join_overrides',
-           'is_interrupt', 'main']
+           'RENAMED_COMMANDS', 'REUSED_OPTIONS', 'INTERRUPTED', 'user_message', 'version_callback', 'check_renamed',
+           'join_overrides', 'is_interrupt', 'main']
 
 # %% ../nbs/10_cli/01_cli.ipynb #0fb74538
 import builtins
@@ -17,9 +17,10 @@ from typing import Annotated
 import typer
 
 from . import __version__
-from .commands.data import download, graph, ingest, report, simulate
+from .commands.data import download, graph, report, simulate
 from .commands.plan import load, place, sleep
 from .commands.runs import evaluate, generate, run, status, sweep
+from .commands.tables import describe, ingest
 from .files import InputError
 
 # %% ../nbs/10_cli/01_cli.ipynb #0d96da87
@@ -46,7 +47,7 @@ def user_message(
     return f"out of memory ({words}); make the run smaller" if "MemoryError" in names else words
 
 # %% ../nbs/10_cli/01_cli.ipynb #2e3513ed
-COMMANDS = (run, sweep, status, generate, evaluate, report, simulate, download, ingest, graph)
+COMMANDS = (run, sweep, status, generate, evaluate, report, simulate, download, ingest, describe, graph)
 PLAN_COMMANDS = (load, place, sleep)
 app = typer.Typer(
     help="Realistic hourly cellular traffic for base stations, with its uncertainty.",
@@ -82,6 +83,7 @@ RENAMED_OPTIONS = {  # of version 0.1 -> new name
     "--notebook": "--param",
 }
 RENAMED_COMMANDS = {"runs": "status"}  # of version 0.1 -> new name
+REUSED_OPTIONS = {("generate", "--city")}  # command and option of version 0.1 that is another one now
 
 
 def check_renamed(
@@ -91,7 +93,7 @@ def check_renamed(
     if words and (command := words[0]) in RENAMED_COMMANDS:
         raise InputError(f"{command}: renamed; write {RENAMED_COMMANDS[command]}")
     for option in (word.split("=")[0] for word in words):
-        if option in RENAMED_OPTIONS:
+        if option in RENAMED_OPTIONS and (words[0], option) not in REUSED_OPTIONS:
             raise InputError(f"{option}: renamed; write {RENAMED_OPTIONS[option]}")
 
 # %% ../nbs/10_cli/01_cli.ipynb #df7f08b8

@@ -60,6 +60,10 @@ class CDRSource(Config):
     pois: Path | None = Field(None, description="points of interest: GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp")
     categories: Path | None = Field(None, description="your own table from tags to the eight categories, CSV")
     counts: Path | None = Field(None, description="or ready counts, one row per station, CSV or parquet")
+    pois_optional: bool = Field(
+        False,
+        description="whether positions serve, with a caution in every output, if the file of pois is missing",
+    )
     timezone: Timezone = Field("Europe/Rome", description="time zone of the local day")
     unknown_stations: Literal["error", "skip"] = Field("error", description="lines of stations that the grid lacks")
     sharded: bool = Field(False, description="whether several files are parts of one day, to be added up")
@@ -76,6 +80,8 @@ class CDRSource(Config):
             raise ValueError("give either pois or counts, not both")
         if self.categories and not self.pois:
             raise ValueError("categories sort the places of pois; give pois too")
+        if self.pois_optional and not self.pois:
+            raise ValueError("pois_optional says what happens without the file of pois; give pois too")
         return self
 
 
@@ -149,6 +155,8 @@ class DataConfig(Config):
     source: Source
     service: str = Field("internet", description="service to generate")
     min_coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
+    first_day: date | None = Field(None, description="first local day that is used; the first of the data if not given")
+    last_day: date | None = Field(None, description="last local day that is used; the last of the data if not given")
     period: Literal["day", "week"] = Field("day", description="length of a sample, 24 or 168 hours")
     n_stations: int | None = Field(
         None, ge=2, description="number of stations, evenly spaced by rank of mean traffic; all if not given"
@@ -170,6 +178,12 @@ class DataConfig(Config):
     n_validation_periods: int = Field(
         0, ge=0, description="last training periods held back for early stopping; 0 trains on all"
     )
+
+    @model_validator(mode="after")
+    def check_days(self) -> "DataConfig":
+        if self.first_day and self.last_day and self.last_day < self.first_day:
+            raise ValueError(f"last_day {self.last_day} lies before first_day {self.first_day}; swap the two")
+        return self
 
     @model_validator(mode="after")
     def check_target_source(self) -> "DataConfig":

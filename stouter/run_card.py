@@ -8,6 +8,7 @@ __all__ = ['CARD_COLUMNS', 'CARD_LEGEND', 'card_table', 'describe_run', 'describ
 
 # %% ../nbs/09_reports/05_run_card.ipynb #d8736e84
 import html
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def describe_run(
     records = read_json(folder / evaluated / "ingest.json", {}).get("summary", "")
     return [
         f"{metadata['dataset']}, seed {metadata['seed']} ({kind})",
+        *textwrap.wrap(metadata.get("caution", ""), 100),
         f"{selection['text']}",
         *records.splitlines(),
         f"T = {metadata['T']}, sampler {metadata['sampler']}{distilled}, {samples} of {period}{minutes}",

@@ -163,6 +163,7 @@ def run_context(
         "method": view.method,
         "summary": summarize_run(methods, view.method).removeprefix(f"**{view.method}**"),
         "plain_summary": plain_summary(methods[view.method]),
+        "caution": view.metrics.get("caution", ""),
         "facts": data_facts(view),
         "provenance": provenance_facts(view),
         "inputs": input_facts(view),

@@ -48,7 +48,7 @@ from stouter.graphs.spatial import (
 )
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
 from .provenance import isolated_seed, no_progress
-from .sources import SOURCES
+from .sources import SOURCES, select_days
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #f53b5efe
 def choose_service(
@@ -114,6 +114,8 @@ def describe_selection(
     used, n_all = {*traffic.stations.index, *constant}, len(records.stations)
     left_out = [str(station) for station in records.stations.index if station not in used]
     text = f"{len(traffic.stations)} of {n_all} stations used"
+    if data.first_day or data.last_day:
+        text += f", {records.hours[0].date()} to {records.hours[-1].date()} (data.first_day, data.last_day)"
     if constant:
         names = ", ".join(map(str, constant[:3])) + (", ..." if len(constant) > 3 else "")
         text += f"; {len(constant)} left out because their training traffic never changes ({names})"
@@ -177,6 +179,7 @@ def load_city(
     """
     folder.mkdir(parents=True, exist_ok=True)
     records, stations = open_source(data.source, folder, progress)
+    records = select_days(records, data.first_day, data.last_day)
     traffic, constant = select_stations(records, data)
     if not (folder / "selection.json").exists():
         counts = {"stations_used": len(traffic.stations), "stations_with_records": len(records.stations)}

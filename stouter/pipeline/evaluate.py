@@ -34,6 +34,7 @@ from .dataset import City, Datasets, Embeddings
 from .methods import DISPLAY_NAMES, Method
 from .provenance import no_progress
 from .scales import fit_scale_head
+from .sources import describe_positions
 from ..training.batches import make_generator
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #5451a102
@@ -324,5 +325,7 @@ def evaluate_run(
         with atomic_write(folder / "metrics.parquet") as part:
             tidy_scores(metrics, config.name, seed).dropna().to_parquet(part)
         metadata = run_metadata(config, seed, len(data.test_rows))
+        if caution := describe_positions(config.data.source, city.stations, config.graph.station_features):
+            metadata["caution"] = caution
         write_json(path, metadata | ({"scale_log_r2": quality} if quality else {}) | {"methods": metrics})
     return read_json(path)["methods"]

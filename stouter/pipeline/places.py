@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCALE_BLOCK', 'KNOWN_STREAM', 'SITE_STREAM', 'SCALE_STREAM', 'PLACE_COLUMNS', 'predict_scales', 'SelectedPlaces',
            'id_key', 'Places', 'place_rows', 'select_places', 'empty_scaler', 'traffic_first', 'covered_area',
-           'describe', 'own_places', 'other_places', 'run_places', 'city_places', 'add_sites']
+           'describe', 'describe_run', 'own_places', 'other_places', 'run_places', 'city_places', 'add_sites']
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #04cc8222
 import hashlib
@@ -109,7 +109,7 @@ def id_key(
     "Number of a predicted place in its random streams, from its id alone."
     return int.from_bytes(hashlib.sha256(str(place).encode()).digest()[:8], "big") >> 1
 
-# %% ../../nbs/08_pipeline/07d_places.ipynb #8cc1995b
+# %% ../../nbs/08_pipeline/07d_places.ipynb #699a2fe4
 @dataclass(frozen=True)
 class Places:
     "Every station and site that traffic can be generated for."
@@ -125,6 +125,7 @@ class Places:
     fit_head: Callable[[], ScaleRegressor]  # fits the scale head on the training stations
     city: str  # name of the city
     timezone: str  # IANA name
+    cautions: tuple[str, ...] = ()  # what is to be said of every predicted place
     n_sites: int = 0  # the last rows: sites of a file, which every request has
 
     @property
@@ -174,13 +175,12 @@ def select_places(
         if len(known):
             table.loc[~is_known, "nearest_station"] = known.index[nearest].to_numpy(object)
         table.loc[~is_known, "distance_km"] = distance_km
-        warnings = describe_unlike(stations.iloc[new], places.training, distance_km, places.categories)
-        if not len(places.categories):
-            warnings.append("this run counts no places of interest; it knows a predicted place by its position alone")
+        unlike = describe_unlike(stations.iloc[new], places.training, distance_km, places.categories)
+        warnings = [*places.cautions, *unlike]
     key = np.array([row if is_row else id_key(i) for row, is_row, i in zip(rows, is_known, stations.index)], np.int64)
     return SelectedPlaces(table, key, embedding, scaler, head, places.city, places.timezone, warnings)
 
-# %% ../../nbs/08_pipeline/07d_places.ipynb #8a418b6b
+# %% ../../nbs/08_pipeline/07d_places.ipynb #9f424a41
 def empty_scaler(
     n: int,  # places
 ) -> StationScaler:  # NaN: every scale is to be predicted
@@ -216,6 +216,23 @@ def describe(
     if "space" in config.graph.ablate:
         condition = torch.zeros_like(condition)
     return condition, torch.cat([condition, place], dim=1)
+
+
+def describe_run(
+    config: ExperimentConfig,  # of the run
+    by_position: bool,  # whether it describes stations by position
+) -> tuple[str, ...]:  # none, one or two sentences
+    "What in a run speaks against using it for places that it was not trained on."
+    cautions = ()
+    if by_position:
+        cautions += ("this run counts no places of interest; it knows a predicted place by its position alone",)
+    if config.denoiser.n_fourier_features:
+        n = config.denoiser.n_fourier_features
+        cautions += (
+            f"this run has {n} Fourier features of a station, which are worse at places that were not trained on; "
+            "for sites train with -p denoiser.n_fourier_features 0",
+        )
+    return cautions
 
 
 def own_places(
@@ -256,6 +273,7 @@ def own_places(
         ),
         config.name,
         city.traffic.timezone,
+        describe_run(config, by_position),
     )
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #8e27506b

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['SOURCES', 'find_records', 'read_station_table', 'read_records', 'open_records', 'open_simulated', 'array_hours',
-           'load_array', 'open_array', 'open_patches', 'open_saved', 'input_files']
+           'load_array', 'open_array', 'open_patches', 'open_saved', 'input_files', 'select_days', 'describe_positions']
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #816968fd
 import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +42,12 @@ def find_records(
     except InputError:
         if not (name := source.download):
             raise
+        places = f", their places with: stouter download pois --grid {source.grid} --out {source.pois}"
+        places = places if source.pois_optional else ""
         raise FileNotFoundError(
             f"no records at {source.records}; fetch them with: stouter download {name}, "
-            f"their grid with: stouter download {name}-grid; or take a simulated city of that size: --simulated"
+            f"their grid with: stouter download {name}-grid{places}; "
+            "or take a simulated city of that size: --simulated"
         ) from None
 
 # %% ../../nbs/08_pipeline/03_sources.ipynb #911cb4e1
@@ -54,7 +58,7 @@ def read_station_table(
 ]:  # (N,) index `station`: lon, lat, perhaps `area` or `radius_m`, counts; what was left out
     "Every station that the graph should know, with its counts (section 4.2)."
     stations, left_out = read_station_geometry(source.grid), ""
-    if source.pois:
+    if source.pois and not (source.pois_optional and not source.pois.exists()):
         pois = (
             read_pois(source.pois, read_categories(source.categories)) if source.categories else read_pois(source.pois)
         )
@@ -259,3 +263,41 @@ def input_files(
         for file in (sorted(path.parent.glob(f"{path.stem}.*")) if path.suffix == ".shp" else [path])
     ]
     return [path for path in files if path.is_file()]
+
+# %% ../../nbs/08_pipeline/03_sources.ipynb #776d9a8e
+def select_days(
+    traffic: Traffic,  # of a source, read lazily
+    first_day: date | None,  # first local day kept; all from the beginning if None
+    last_day: date | None,  # last local day kept; all to the end if None
+) -> Traffic:  # the days between them, both included, still lazy
+    "Keep a span of local days. Raises `InputError` for a day that the data do not have."
+    if first_day is None and last_day is None:
+        return traffic
+    known = traffic.hours[0].date(), traffic.hours[-1].date()
+    for name, day in {"data.first_day": first_day, "data.last_day": last_day}.items():
+        if day and not known[0] <= day <= known[1]:
+            raise InputError(
+                f"{name}: {day} is outside the data, which run from {known[0]} to {known[1]}; "
+                f"choose a day of these, or all with -p {name} null"
+            )
+    return traffic.select(first=first_day, last=last_day)
+
+# %% ../../nbs/08_pipeline/03_sources.ipynb #5777bb31
+def describe_positions(
+    source: Source,  # of the stations
+    stations: pd.DataFrame,  # (N,) lon, lat and perhaps counts
+    station_features: str,  # a word of `graph.station_features`
+) -> str:  # a caution; empty where there are counts, or where positions were asked for
+    "Say that positions were used in the place of counts of places."
+    if len(stations.columns) > 2 or station_features == "position":
+        return ""
+    remedy = "Give the data with counts or places of interest (stouter download pois)."
+    if source.kind == "cdr" and source.pois:
+        remedy = (
+            f"{source.pois} is missing. Fetch it with: stouter download pois --grid {source.grid} --out {source.pois}; "
+            "then run again in a new folder."
+        )
+    return (
+        "CAUTION: NO PLACES OF INTEREST. The base station graph has the positions of the stations in the place of "
+        f"counts of places (section 4.2), so these are not results of the paper's method. {remedy}"
+    )
