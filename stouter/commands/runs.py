@@ -396,6 +396,7 @@ def sweep(
         done = sum((c.folder / "metrics.json").exists() for c in trials)
         typer.echo(f"{done}/{len(trials)}  {state:8}  {trial.dataset}  {trial.variant}  seed {trial.seed}")
 
+    typer.echo(runner.training_plan(trials).to_string(index=False, na_rep="", float_format="{:.1f}".format))
     failed = runner.sweep(trials, processes, report_state)
     for folder, error in failed.items():
         typer.echo(f"failed: {folder}: {error}", err=True)

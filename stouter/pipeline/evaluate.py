@@ -327,7 +327,7 @@ def evaluate_run(
         measure_costs(method, config, data.test.condition, seed, folder)
         with atomic_write(folder / "metrics.parquet") as part:
             tidy_scores(metrics, config.name, seed).dropna().to_parquet(part)
-        metadata = run_metadata(config, seed, len(data.test_rows))
+        metadata = run_metadata(config, seed, len(data.test_rows)) | read_json(folder / "weekdays.json", {})
         if caution := describe_positions(config.data.source, city.stations, config.graph.station_features):
             metadata["caution"] = caution
         write_json(path, metadata | ({"scale_log_r2": quality} if quality else {}) | {"methods": metrics})
