@@ -51,11 +51,12 @@ def parse_day(
 def check_suffix(
     option: str,  # for the message
     path: Path,  # what was given
-    suffix: str,  # ".parquet"
+    *suffixes: str,  # ".parquet", ".csv"
 ) -> Path:  # the same path
     "A file name with the ending of its format. Raises `InputError` for another ending."
-    if path.suffix != suffix:
-        raise InputError(f"{option} {path}: the file's name must end in {suffix}; that is the format written")
+    if path.suffix not in suffixes:
+        endings = " or ".join(suffixes)
+        raise InputError(f"{option} {path}: the file's name must end in {endings}; that is the format written")
     return path
 
 

@@ -161,7 +161,8 @@ def generate(
     out: Annotated[
         Path,
         typer.Option(
-            help="File of the table, .parquet: station, time (with zone), sample, service, value (in physical units)."
+            help="File of the table, .parquet or .csv: station, time (with zone), sample, service, value (in physical "
+            "units). Unit, run and request are in the metadata of the .parquet, or in .csv.json beside the .csv."
         ),
     ],
     station: Annotated[
@@ -198,7 +199,7 @@ def generate(
         --samples 16 --out sites.parquet --sites new_sites.csv --pois map.osm.pbf
     """
     span = parse_days("--days", days)
-    check_suffix("--out", out, ".parquet")
+    check_suffix("--out", out, ".parquet", ".csv")
     check_finished(run_dir, ["weights.safetensors"])
     from stouter.pipeline.generate import describe_request, make_request, write_traffic
     from stouter.pipeline.run import load_run

@@ -171,7 +171,8 @@ class RunResults:
         places = run_places(self.config, self.city, self.embeddings, self.data, self.seed)
         length, sampling = PERIOD_HOURS[self.config.data.period], self.config.diffusion.model_dump_json()
         name, hours = f"{self.config.name}, seed {self.seed}", self.embeddings.hour_table
-        return TrafficModel(name, self.method, places, hours, self.city.traffic, length, sampling)
+        origin = "a simulated city" if self.config.data.source.kind == "simulated" else "measured traffic"
+        return TrafficModel(name, self.method, places, hours, self.city.traffic, length, sampling, origin)
 
     def model_with(
         self,
