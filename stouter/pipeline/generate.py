@@ -31,9 +31,9 @@ from torch import Tensor
 
 from ..data.dataset import Condition
 from ..data.traffic import Traffic, hour_of_week
+from ..files import InputError, atomic_write, hash_arrays, read_json, write_json
 from ..joint.field import LatentField, draw_noise
 from ..joint.inversion import integrate_noise
-from ..files import InputError, atomic_write, hash_arrays, read_json, write_json
 from .methods import Method
 from .places import PLACE_COLUMNS, Places, SelectedPlaces, select_places
 from .provenance import no_progress

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..config import ExperimentConfig
 from ..config_file import load_city_config
 from ..files import InputError, read_json, write_json
+from ..joint.field import LatentField
 from stouter.pipeline.dataset import (
     PERIOD_HOURS,
     City,
@@ -29,7 +30,6 @@ from stouter.pipeline.dataset import (
     pretrain_graphs,
 )
 from .evaluate import evaluate_run, generate_samples, read_samples
-from ..joint.field import LatentField
 from .generate import TrafficModel
 from .joint_field import load_or_fit_field
 from .methods import DISPLAY_NAMES, Method, distill_method, train_method
