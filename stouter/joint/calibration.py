@@ -115,7 +115,7 @@ def fit_field(
     memories = fit_memory(of_city), fit_memory(latent["own_acf"])
     return LatentField(pairs.origin, lengths, level, shape, *memories, float(np.clip(near, 0, 0.97)), hours, direction)
 
-
+# %% ../../nbs/07b_joint/03_calibration.ipynb #ca11b002
 def squared_difference(
     real: dict[str, np.ndarray],  # correlations of `dependence`
     generated: dict[str, np.ndarray],  # the same of samples
