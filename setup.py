@@ -23,6 +23,7 @@ setup(
     package_data={
         "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml", "presets/*"],
         "stouter.html_report": ["assets/*"],
+        "stouter.planning": ["templates/*"],
     },
     install_requires=config["requirements"].split(),
     extras_require={"dev": config["dev_requirements"].split()},

@@ -192,7 +192,8 @@ def network_samples(split: Split, name: str) -> tuple[Tensor, Tensor]:
     condition = replace(split.data.test.condition, station_table=table)
     with isolated_seed(seed, 20):
         method = build_method(config, table.shape[1], condition.hour_table.shape[1])
-    method.fit(train, TrainingArguments(**config.train.model_dump()), seed)
+    settings = config.train.model_dump() | {"weekday_randomization": 1.0}
+    method.fit(train, TrainingArguments(**settings), seed)
     weekday = replace(condition, hour_of_week=condition.hour_of_week % 24 + 24 * 3)
     return tuple(method.sample(c, N_SAMPLES, make_generator(seed, 30)) for c in (condition, weekday))
 

@@ -17,6 +17,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
+from .method_fields import check_read, is_read
+
 # %% ../nbs/00_core/01_config.ipynb #bc330290
 class Config(BaseModel):
     "Base of every configuration: frozen, unknown keys forbidden, numbers finite."
@@ -80,8 +82,6 @@ class CDRSource(Config):
             raise ValueError("give either pois or counts, not both")
         if self.categories and not self.pois:
             raise ValueError("categories sort the places of pois; give pois too")
-        if self.pois_optional and not self.pois:
-            raise ValueError("pois_optional says what happens without the file of pois; give pois too")
         return self
 
 
@@ -180,13 +180,9 @@ class DataConfig(Config):
     )
 
     @model_validator(mode="after")
-    def check_days(self) -> "DataConfig":
+    def check_days_and_target(self) -> "DataConfig":
         if self.first_day and self.last_day and self.last_day < self.first_day:
             raise ValueError(f"last_day {self.last_day} lies before first_day {self.first_day}; swap the two")
-        return self
-
-    @model_validator(mode="after")
-    def check_target_source(self) -> "DataConfig":
         if (self.protocol == "new_city") != (self.target_source is not None):
             advice = "set protocol to new_city or drop target_source"
             if self.target_source is None:
@@ -316,11 +312,8 @@ class TrainConfig(Config):
     station_drop_prob: float = Field(
         0.0, ge=0, lt=1, description="share of training samples without features of the station; diffusion only"
     )
-    weekday_randomization: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="share of training samples whose weekday is replaced by another of its kind (working day, weekend)",
+    weekday_randomization: float | None = Field(
+        None, ge=0, le=1, description="share of samples with another weekday of their day type; measured if not given"
     )
     validate_every: int = Field(100, gt=0, description="updates between validations, with n_validation_periods above 0")
     patience: int = Field(5, ge=0, description="validations without improvement before training stops; 0 never stops")
@@ -376,49 +369,29 @@ class ExperimentConfig(Config):
     def default_fourier_features(cls, given: Any) -> Any:
         if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
             return given
-        denoiser = given.get("denoiser", {})
-        if given["data"].get("protocol", "new_days") == "new_days" or not isinstance(denoiser, dict):
+        denoiser, is_used = given.get("denoiser", {}), is_read(str(given.get("method", "stouter")), "denoiser")
+        if given["data"].get("protocol", "new_days") == "new_days" or not isinstance(denoiser, dict) or not is_used:
             return given
         return {**given, "denoiser": {"n_fourier_features": 0, **denoiser}}
 
     @model_validator(mode="after")
     def check_combinations(self) -> "ExperimentConfig":
-        method, diffusion = self.method, self.diffusion
-        has_diffusion = method not in ("vae", "tcn_gan")
+        diffusion = self.diffusion
         if diffusion.guidance_scale != 1 and not self.train.cond_drop_prob:
             raise ValueError(
                 f"diffusion.guidance_scale {diffusion.guidance_scale} needs a network that was also trained without "
                 "condition; set train.cond_drop_prob"
             )
-        if self.train.cond_drop_prob and not has_diffusion:
-            raise ValueError(f"train.cond_drop_prob is for diffusion methods; {method} has no guidance")
-        if (self.train.station_jitter or self.train.station_drop_prob) and not has_diffusion:
+        if self.distillation and diffusion.sampler != "dpmpp_2m":
             raise ValueError(
-                f"train.station_jitter and train.station_drop_prob are for diffusion methods, not for {method}"
+                f"distillation is for the sampler dpmpp_2m, not for {diffusion.sampler}; leave it out or change that"
             )
-        if self.distillation and not (has_diffusion and diffusion.sampler == "dpmpp_2m"):
-            raise ValueError(
-                "distillation is for diffusion methods with the sampler dpmpp_2m, "
-                f"not for {method} with {diffusion.sampler}; leave it out"
-            )
-        if diffusion.sampling_dtype != "float32" and not has_diffusion:
-            raise ValueError(f"diffusion.sampling_dtype is for diffusion methods; {method} generates in float32")
         return self
 
     @model_validator(mode="after")
-    def check_counts(self) -> "ExperimentConfig":
-        for name in ("source", "target_source") if self.graph.station_features == "counts" else ():
-            source = getattr(self.data, name)
-            if source is None or source.kind not in ("cdr", "array"):
-                continue
-            advice = "its kind has none; describe stations by position"
-            if source.kind == "cdr":
-                advice = f"give data.{name}.pois or data.{name}.counts, or describe stations by position"
-            if source.kind == "array" or not (source.pois or source.counts):
-                raise ValueError(
-                    f"graph.station_features counts needs places of interest, which data.{name} lacks; {advice}: "
-                    "-p graph.station_features position"
-                )
+    def check_all_read(self) -> "ExperimentConfig":
+        sections = {"denoiser", "diffusion", "train", "distillation"}
+        check_read(self.method, self.model_dump(include=sections, exclude_unset=True, exclude_defaults=True))
         return self
 
     @property

@@ -6,7 +6,7 @@
 __all__ = ['find_config', 'find_preset', 'RENAMED_KEYS', 'RENAMED_VALUES', 'experiments_folder', 'find_yaml', 'leading_comment',
            'StrictLoader', 'parse_yaml', 'read_yaml', 'set_by_path', 'get_by_path', 'apply_preset',
            'preset_differences', 'describe_renamed', 'models_in', 'known_fields', 'format_error', 'use_simulated_city',
-           'load_config', 'load_city_config', 'field_table']
+           'drop_unread', 'load_config', 'load_city_config', 'field_table']
 
 # %% ../nbs/00_core/02_config_file.ipynb #160102e2
 import datetime
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 import stouter
 from .config import CityConfig, ExperimentConfig
 from .files import InputError
+from .method_fields import is_read
 
 # %% ../nbs/00_core/02_config_file.ipynb #0630a836
 def experiments_folder() -> Path:
@@ -143,16 +144,17 @@ def apply_preset(
     tree: dict,  # a configuration file as nested dictionaries; not changed
     overrides: Mapping[str, Any],  # dotted key -> value, from the command line
 ) -> dict:  # a copy with the values of the preset
-    """Add the values of the preset that the overrides or the file name.
+    """Add the values of the preset that the overrides or the file name, as far as the method reads them.
 
     Raises `FileNotFoundError` for an unknown preset.
     """
     name = overrides.get("preset", tree.get("preset"))
+    method = str(overrides.get("method", tree.get("method", "stouter")))
     if name is None:
         return tree
     for key, value in read_yaml(find_preset(str(name))).items():
         is_set, _ = get_by_path(tree, key)
-        if "preset" in overrides or not is_set:
+        if is_read(method, key) and ("preset" in overrides or not is_set):
             tree = set_by_path(tree, key, value)
     return tree
 
@@ -291,6 +293,20 @@ def use_simulated_city(
     return {**tree, "name": f"simulated_{tree.get('name')}", "data": {**data, **cities}}
 
 # %% ../nbs/00_core/02_config_file.ipynb #b02ad8d4
+def drop_unread(
+    tree: Mapping,  # a configuration as nested dictionaries; not changed
+    method: str,  # in place of the file's
+) -> dict:  # without the fields that the method does not read
+    "What a configuration says for another method."
+    kept = {}
+    for section, values in tree.items():
+        if isinstance(values, Mapping):
+            values = {name: value for name, value in values.items() if is_read(method, f"{section}.{name}")}
+        if is_read(method, str(section)):
+            kept[section] = values
+    return kept
+
+
 def load_config(
     name: str | Path,  # a YAML file, or the bare name of one of the package
     overrides: Mapping[str, str] | None = None,  # dotted key -> value as YAML text, e.g. {"train.n_updates": "500"}
@@ -315,6 +331,8 @@ def load_config(
     for key, value in (overrides or {}).items():
         given[key] = parse_yaml(value, f"-p {key} {value}") if isinstance(value, str) else value
     tree = apply_preset(tree, given)
+    if given.get("method", own := tree.get("method", "stouter")) != own:
+        tree = drop_unread(tree, str(given["method"]))
     for key, value in given.items():
         tree = set_by_path(tree, key, value)
     try:

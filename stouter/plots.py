@@ -234,12 +234,9 @@ TIE_TOLERANCE = 0.01  # two runs of one method with other noise differ by as muc
 
 def summarize_run(
     metrics: Mapping[str, Mapping[str, float]],  # method -> metric -> value, with `jsd_pooled`, `crps` or `mae`
-    model: str = "STOUTER",  # the method to be compared with all others
+    model: str = "STOUTER",  # the method to be compared with all others but real days
 ) -> str:  # Markdown, one sentence for each of the three
-    """The model against the best of the other methods, in words. Rows of real days are not compared.
-
-    Raises `ValueError` for a model that is not in the table.
-    """
+    "The model against the best other method, in words. Raises `ValueError` for a model that is not in the table."
     others = {name: values for name, values in metrics.items() if name not in (model, REAL_OTHER_DAY, REAL_SAME_DAY)}
     if model not in metrics or not others:
         raise ValueError(f"cannot compare {model!r} among {', '.join(metrics)}; give metrics of it and of a reference")

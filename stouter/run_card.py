@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from .config_file import preset_differences
 from .evaluation.real_baselines import REAL_SAME_DAY
 from .files import InputError, read_json
 from .pipeline.run_folder import read_manifest
@@ -56,8 +55,7 @@ def describe_run(
     folder: Path,  # of a finished run
 ) -> list[str]:  # lines
     "What was run. Raises `InputError` for an unfinished run, `FileNotFoundError` for a folder without one."
-    config = read_manifest(folder)["config"]
-    data = config["data"]
+    data = read_manifest(folder)["config"]["data"]
     if not (folder / "metrics.json").exists():
         raise InputError(f"{folder}: this run is not finished; finish it with: stouter run CONFIG --out {folder}")
     metadata = read_json(folder / "metrics.json")
@@ -79,18 +77,18 @@ def describe_run(
         f"{selection['text']}",
         *records.splitlines(),
         f"T = {metadata['T']}, sampler {metadata['sampler']}{distilled}, {samples} of {period}{minutes}",
-        *describe_preset(config),
+        *describe_preset(metadata),
     ]
 
 
 def describe_preset(
-    config: Mapping,  # of `run.yaml`
+    metadata: Mapping,  # of `metrics.json`
 ) -> list[str]:  # one line; none where it names no preset
     "The preset of a run and the fields in which the run differs from it."
-    if config.get("preset") is None:
+    if "preset" not in metadata:
         return []
-    differences = ", ".join(f"{key} = {value}" for key, value in preset_differences(config).items())
-    return [f"preset {config['preset']}" + (f", except {differences}" if differences else "")]
+    differences = ", ".join(f"{key} = {value}" for key, value in metadata["preset_differences"].items())
+    return [f"preset {metadata['preset']}" + (f", except {differences}" if differences else "")]
 
 
 def next_steps(

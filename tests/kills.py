@@ -6,8 +6,7 @@ After each of them the same command finishes, and its results are the bytes of a
 
 One line for each stage. A full disk is a limit of the operating system on the size of files, set on the processes at a
 random moment of the stage: the command has to end with status 2 and one line. Of two processes in one folder each
-finishes, or is refused with one line. `test_cli.py` makes a short round of it; a kill takes about half a minute on two
-cores.
+finishes, or is refused with one line. `test_ingest.py` makes a short round of it; a kill takes half a minute and more.
 """
 
 import argparse

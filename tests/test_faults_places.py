@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import stouter
 
 from stouter.data.patches import load_patches
 from stouter.data.pois import count_pois, describe_left_out, read_counts, read_pois
@@ -349,3 +350,21 @@ def test_patches_cut_short(tmp_path, keep):
     (tmp_path / "p.npz").write_bytes(whole[: int(keep * len(whole))])
     with pytest.raises(InputError, match="p.npz: expected an .npz with arrays"):
         load_patches(tmp_path / "p.npz")
+
+
+def test_places_left_out_are_in_the_report_and_in_the_summary_of_graph(tmp_path):
+    record = "\n".join(f"{station}\t1383260400000\t39\t\t\t\t\t1" for station in (1, 2))
+    (tmp_path / "day.txt").write_text(record + "\n")
+    (tmp_path / "masts.csv").write_text("id,lon,lat,radius_km\n1,9,45,1\n2,9.1,45,1\n")
+    (tmp_path / "pois.csv").write_text("lon,lat,amenity,shop\n9,45,cafe,\n9,45,,vacant\n19,45,cafe,\n")
+    words = ("--grid", tmp_path / "masts.csv", "--pois", tmp_path / "pois.csv", "--out", tmp_path / "a.nc")
+    done = stouter("ingest", tmp_path / "day.txt", *words)
+    line = f"{tmp_path / 'pois.csv'}: left out 1 x row whose tag says no, 1 x place beyond every station"
+    assert json.loads((tmp_path / "a.json").read_text())["places_left_out"] == line
+    assert done.stderr.count(line) == 1 and "places lie beyond" not in done.stderr
+    words = (tmp_path / "masts.csv", "--pois", tmp_path / "pois.csv", "--out", tmp_path / "g.safetensors", "--json")
+    assert json.loads(stouter("graph", *words).stdout)["places_left_out"] == line
+    (tmp_path / "zeros.csv").write_text("id,lon,lat\n007,9,45\n2,9.1,45\n")
+    words = ("--grid", tmp_path / "zeros.csv", "--out", tmp_path / "b.nc")
+    done = stouter("ingest", tmp_path / "day.txt", *words, check=False)
+    assert done.returncode == 2 and "station '007' (text); records have whole numbers" in done.stderr

@@ -252,7 +252,7 @@ def read_poi_counts(
     radius_km: float,  # largest distance of a POI from a station without an area
 ) -> pd.DataFrame:  # (N, F) counts, index as the stations
     "POIs of each station. Raises `InputError` for a file that is neither."
-    is_table = Path(path).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq")
+    is_table = Path(path).suffix.lower() in (".csv", ".tsv", ".parquet", ".pq", ".xlsx")
     if is_table and not is_place_table(read_dataframe(path)):
         return read_counts(path, stations.index)
     if {"area", "radius_km"} & set(stations):

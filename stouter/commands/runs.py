@@ -117,11 +117,16 @@ def run(
     p: Annotated[
         list[str] | None,
         typer.Option(
-            "-p", metavar="KEY VALUE", help="Override one field of the configuration, e.g. -p train.n_updates 500."
+            "-p",
+            metavar="KEY VALUE",
+            help="Override one field of the configuration, e.g. -p train.n_updates 500. "
+            "-p preset paper takes the paper's configuration; other overrides are above it.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random but the simulated city.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/run/NAME/seedS.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default runs/run/NAME/seedS, with a preset NAME_PRESET.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON at the end.")] = False,
 ) -> None:
     """Train and evaluate on one data set; resumes an interrupted run.
@@ -135,6 +140,10 @@ def run(
     overrides = parse_overrides(p or [])
     checked = load_config(config, overrides, simulated)
     out = out or Path("runs/run") / checked.folder_name / f"seed{seed}"
+    if checked.graph.station_features == "counts":
+        from stouter.pipeline.sources import check_counts
+
+        check_counts(checked, out)
     lock_run(out, checked, seed).close()
     if (out / "metrics.json").exists() and (out / "run.ipynb").exists():
         if read_json(out / "provenance.json", {}).get("inputs"):
@@ -177,7 +186,7 @@ def generate(
         ),
     ] = None,
     pois: Annotated[
-        Path | None, typer.Option(help="Places of interest that are counted around --sites: GeoJSON, CSV, .osm.pbf ...")
+        Path | None, typer.Option(help="Places of interest that are counted around --sites: GeoJSON, CSV, .osm.pbf")
     ] = None,
     city: Annotated[
         Path | None,
@@ -186,13 +195,13 @@ def generate(
     samples: Annotated[int, typer.Option(min=1, help="Samples of every station.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
-    """Generate traffic of any days for stations of a finished run, for new sites or for another city.
+    """Generate traffic of any days for stations, new sites or a city.
 
     Of a day only the weekday and the hours are used: holidays, season and growth are not modelled.
     A row says whether its station was trained on (known) or not (predicted).
 
     \b
-    Examples:
+    Example:
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out week.parquet
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
@@ -387,6 +396,7 @@ def sweep(
         done = sum((c.folder / "metrics.json").exists() for c in trials)
         typer.echo(f"{done}/{len(trials)}  {state:8}  {trial.dataset}  {trial.variant}  seed {trial.seed}")
 
+    typer.echo(runner.training_plan(trials).to_string(index=False, na_rep="", float_format="{:.1f}".format))
     failed = runner.sweep(trials, processes, report_state)
     for folder, error in failed.items():
         typer.echo(f"failed: {folder}: {error}", err=True)

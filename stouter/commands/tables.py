@@ -19,6 +19,7 @@ from .data import STATION_HELP, check_suffix, format_count, read_poi_counts
 from ..config import CDRSource
 from ..data.coverage import TABLE_1, table_1
 from ..data.labels import check_timezone
+from ..data.pois import describe_left_out
 from ..data.table_files import is_parquet, read_dataframe, read_header
 from ..data.tabular import COLUMN_NAMES, find_columns, read_station_table, read_traffic
 from ..data.traffic import Traffic, open_traffic, save_traffic
@@ -73,16 +74,20 @@ def read_own_table(
 ) -> tuple[Traffic, dict, str]:  # traffic; report; which columns were read, in words
     "Hourly traffic of your own table. Raises `InputError` with file, line or column."
     roles = find_columns(read_names(table), columns, str(table))
-    known = None
+    known, counts, left_out = None, None, ""
     if stations.resolve() != table.resolve():
         known = read_station_table(stations, roles["station"])
         if places:
             radius = known["radius_m"] / 1000 if "radius_m" in known else None
             known = known if radius is None else known.assign(radius_km=radius)
-            known = known.join(read_poi_counts(places, known, 1.0)).drop(columns="radius_km", errors="ignore")
+            found = read_poi_counts(places, known, 1.0)
+            counts, left_out = list(found), describe_left_out(found)
+            known = known.drop(columns=["radius_km", *found], errors="ignore").join(found)
     elif places:
         raise InputError("--pois, --counts: need a table of stations of its own, --stations FILE")
-    traffic = read_traffic(table, timezone, known, **roles, unit=unit, name=table.stem, sum_hours=sum_hours)
+    traffic = read_traffic(
+        table, timezone, known, **roles, unit=unit, name=table.stem, sum_hours=sum_hours, counts=counts
+    )
     report = {
         "table": str(table),
         "md5": file_digest(table, "md5"),
@@ -91,9 +96,12 @@ def read_own_table(
         "timezone": timezone,
         "unit": unit,
         "missing_share": float(traffic.dataset["volume"].isnull().mean()),
+        "places_left_out": left_out,
     }
-    text = "columns: " + ", ".join(f"{role} = {name}" for role, name in roles.items() if name)
-    return traffic, report, f"{text}; {report['missing_share']:.2%} of the hours have no value (missing, not zero)"
+    named = {role: " and ".join([name] if isinstance(name, str) else name) for role, name in roles.items() if name}
+    text = "columns: " + ", ".join(f"{role} = {name}" for role, name in named.items())
+    text += f"; {report['missing_share']:.2%} of the hours have no value (missing, not zero)"
+    return traffic, report, "\n".join([text, *([left_out] if left_out else [])])
 
 # %% ../../nbs/10_cli/02b_table_commands.ipynb #b3f06f3d
 def ingest(
@@ -235,5 +243,5 @@ def describe(
     if out:
         with atomic_write(out) as part:
             table.to_csv(part, index=False)
-    text = table.to_string(index=False, na_rep="")
+    text = table.astype(object).where(table.notna(), "").to_string(index=False)
     typer.echo(table.to_json(orient="records", indent=1) if as_json else text)

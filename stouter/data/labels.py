@@ -58,9 +58,10 @@ def check_stations(
             found, unit = ", ".join(map(str, stations)), ", in degrees" if column in LIMITS else ""
             raise InputError(f"stations table: no column of numbers {column!r} among {found}; add it{unit}")
         low, high = LIMITS.get(column, (0, 1e9))
-        wrong = table.index[~table[column].between(low, high)]
-        if len(wrong):
-            found = f"{column} of station {wrong[0]} is {table.loc[wrong[0], column]}"
+        given = table[column].to_numpy()
+        is_wrong = ~((given >= low) & (given <= high))  # also for NaN
+        if is_wrong.any():
+            found = f"{column} of station {index[is_wrong][0]} is {given[is_wrong][0]}"
             raise InputError(f"stations table: {found}; expected {low} to {high:g}; correct it")
     return table
 
@@ -76,7 +77,7 @@ def describe_ignored(
         return ""
     return (
         f"stations table: {', '.join(ignored)} not used; counts have the names of the eight categories of places, "
-        f"or are named: counts={ignored[:3]}"
+        f"or are named: counts={ignored[:3]} in Python, --counts FILE on the command line"
     )
 
 # %% ../../nbs/01_data/01b_labels.ipynb #6f4e0702
@@ -167,9 +168,9 @@ def check_volumes(
     services: Sequence[str],  # (S,) names
 ) -> None:
     "Raises `InputError` for a volume that is negative or infinite."
-    is_wrong = np.isinf(values) | (values < 0)
-    if is_wrong.any():
-        wrong = np.argwhere(is_wrong)[0]
+    low, high = (reduce(values, axis=None, initial=0) for reduce in (np.fmin.reduce, np.fmax.reduce))  # without NaN
+    if low < 0 or np.isinf(high):
+        wrong = np.argwhere(np.isinf(values) | (values < 0))[0]
         station, hour, service = wrong[-3:]
         where = f"{services[service]} of station {stations[station]} at {hours[hour]}"
         raise InputError(f"{where} is {values[tuple(wrong)]}; expected 0 or more, NaN = missing")

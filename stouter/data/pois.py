@@ -104,6 +104,7 @@ POI_READERS = {
     ".tsv": read_table_pois,
     ".parquet": read_table_pois,
     ".pq": read_table_pois,
+    ".xlsx": read_table_pois,
     ".pbf": read_pbf_pois,
     ".osm": read_pbf_pois,
     ".shp": read_shapefile_pois,

@@ -324,6 +324,7 @@ GEOMETRY_READERS = {
     ".tsv": read_stations,
     ".parquet": read_stations,
     ".pq": read_stations,
+    ".xlsx": read_stations,
 }
 
 

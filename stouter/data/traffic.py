@@ -375,10 +375,11 @@ def check_dataset(
         stations = stations.assign(area=dataset["area"].values)
         read_areas(stations)
     check_stations(stations, counts)
-    check_hours(traffic.hours, traffic.timezone)
+    hours = traffic.hours
+    check_hours(hours, traffic.timezone)
     if volume.nbytes <= MAX_SUMMARY_BYTES:
         copy = volume.copy(deep=False).values  # the volumes of the dataset stay on the disk
-        check_volumes(copy, stations.index, traffic.hours, services)
+        check_volumes(copy, stations.index, hours, services)
 
 
 def open_traffic(

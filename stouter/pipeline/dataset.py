@@ -37,18 +37,10 @@ from ..files import InputError, atomic_write, write_json
 from ..graphs.embeddings import Pretrained, condition_table, embed_new_city, load_or_pretrain
 from ..graphs.encoders import ENCODERS
 from ..graphs.graphmae import GraphMAE, History, build_autoencoder, pretrain
-from stouter.graphs.spatial import (
-    STATION_FEATURES,
-    CountFeatures,
-    LogCountFeatures,
-    PositionFeatures,
-    Standardizer,
-    base_station_graph,
-    place_features,
-)
+from ..graphs.spatial import STATION_FEATURES, FeatureScaler, Standardizer, base_station_graph, place_features
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
 from .provenance import isolated_seed, no_progress
-from .sources import SOURCES, select_days
+from .sources import NO_COUNTS, SOURCES, USE_POSITIONS, select_days
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #f53b5efe
 def choose_service(
@@ -197,7 +189,7 @@ class NamedGraph(NamedTuple):
     ids: list  # (N,) of its nodes
     encoder: str  # a word of `ENCODERS`
     decoder: str | None  # another one, or that of the encoder
-    feature_scaler: LogCountFeatures | CountFeatures | PositionFeatures | None  # fitted on the stations; None for hours
+    feature_scaler: FeatureScaler | None  # fitted on the stations; None for hours
 
 
 def build_graphs(
@@ -207,10 +199,7 @@ def build_graphs(
     "Both graphs of section 4, not pretrained. Raises `InputError` for `counts` where there are none."
     counts = stations.drop(columns=["lon", "lat"]) if len(stations.columns) > 2 else None
     if counts is None and g.station_features == "counts":
-        raise InputError(
-            "graph.station_features: counts needs places of interest, and these stations have none; give counts with "
-            "the traffic, or describe stations by position: -p graph.station_features position"
-        )
+        raise InputError(f"{NO_COUNTS}, and these stations have none; give counts with the traffic, {USE_POSITIONS}")
     features = STATION_FEATURES["position" if counts is None else g.station_features].fit(stations, counts)
     hours = temporal_graph(g.periodic, TEMPORAL_FEATURES[g.temporal_features], g.bidirectional)
     space = base_station_graph(stations, counts, g.radius_km, features)

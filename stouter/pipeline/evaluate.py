@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..baselines.reference import CALENDAR_BASELINES, EMBEDDING_BASELINES, PLACE_BASELINES
 from ..config import ExperimentConfig
+from ..config_file import preset_differences
 from ..data.dataset import Condition, StationScaler, TrafficDataset
 from ..evaluation.memorization import nn_distance_ratio
 from ..evaluation.metrics import MULTI_SAMPLE_METRICS, mae, rmse, score
@@ -234,8 +235,10 @@ def run_metadata(
     seed: int,  # of the run
     n_stations: int,  # evaluated
 ) -> dict[str, str | int | bool]:
-    "What a number must be read with: data set, seed, T, sampler, sizes."
-    d, preset = config.diffusion, {"preset": config.preset} if config.preset else {}
+    "What a number must be read with: data set, seed, T, sampler, sizes, and the preset if there is one."
+    d, preset = config.diffusion, {}
+    if config.preset:
+        preset = {"preset": config.preset, "preset_differences": preset_differences(config.model_dump(mode="json"))}
     return {
         "dataset": config.name,
         "protocol": config.data.protocol,
@@ -324,7 +327,7 @@ def evaluate_run(
         measure_costs(method, config, data.test.condition, seed, folder)
         with atomic_write(folder / "metrics.parquet") as part:
             tidy_scores(metrics, config.name, seed).dropna().to_parquet(part)
-        metadata = run_metadata(config, seed, len(data.test_rows))
+        metadata = run_metadata(config, seed, len(data.test_rows)) | read_json(folder / "weekdays.json", {})
         if caution := describe_positions(config.data.source, city.stations, config.graph.station_features):
             metadata["caution"] = caution
         write_json(path, metadata | ({"scale_log_r2": quality} if quality else {}) | {"methods": metrics})

@@ -34,7 +34,7 @@ from .methods import DISPLAY_NAMES, Method, distill_method, train_method
 from .places import add_sites, city_places, run_places
 from .provenance import hash_files, no_progress, provenance
 from .run_folder import check_finished, lock_run, read_manifest
-from .sources import input_files
+from .sources import check_counts, input_files
 
 # %% ../../nbs/08_pipeline/09_run.ipynb #a9b0b45e
 def record_inputs(
@@ -87,8 +87,9 @@ def start_run(
 ) -> TextIO:  # the lock; keep it as long as the run works
     """Lock the folder and record provenance.
 
-    Raises `InputError` if the folder holds another run, is in use or cannot be written.
+    Raises `InputError` if the folder holds another run, is in use or cannot be written, or counts cannot be had.
     """
+    check_counts(config, folder)
     lock = lock_run(folder, config, seed)
     torch.set_num_threads(config.n_threads)
     check_inputs(config, folder, progress)
