@@ -43,7 +43,7 @@ OLD_KEYS = set(
     graph.dim graph.hidden graph.hide graph.wrap source.bridge_hours source.keep source.only source.outside
     source.shards source.zone student threads train.clip train.hidden_share train.lent_days""".split()
 )
-OLD_FLAGS = {"--city", "--keep", "--outside", "--shards", "--zone", "--places", "--notebook"}
+OLD_FLAGS = {"--keep", "--outside", "--shards", "--zone", "--places", "--notebook"}
 OLD_COLUMNS = set(
     """acf_distance band_coverage band_width c2st_floor correlation_curve daily_profile distance energy
     feature_distance high low midnight_ratio midnight_w1 mmd2 moran_levels moran_residuals nearest_ratio
