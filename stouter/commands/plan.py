@@ -95,7 +95,7 @@ def read_scenarios(
     earlier = None if past is None else read_samples(past, sites, timezone)
     return make_scenarios(traffic, table, service, earlier, *rule)
 
-# %% ../../nbs/10_cli/03b_plan_commands.ipynb #f11884a2
+# %% ../../nbs/10_cli/03b_plan_commands.ipynb #f0dc808a
 def check_table_name(
     out: Path,  # of --out
 ) -> None:
@@ -129,7 +129,7 @@ def write_pictures(
         save_figure(ax.figure, out.with_name(f"{out.stem}{ending}.png"))
         plt.close(ax.figure)
 
-# %% ../../nbs/10_cli/03b_plan_commands.ipynb #f0dc808a
+# %% ../../nbs/10_cli/03b_plan_commands.ipynb #53402913
 def load(
     samples: SAMPLES,
     sites: SITES = None,
@@ -181,7 +181,7 @@ def load(
         f"(80 % of the samples: {first.hours_low:g} to {first.hours_high:g}) -> {out}"
     )
 
-# %% ../../nbs/10_cli/03b_plan_commands.ipynb #284efeac
+# %% ../../nbs/10_cli/03b_plan_commands.ipynb #e36fc5c3
 def place(
     samples: SAMPLES,
     sites: SITES = None,
@@ -243,7 +243,7 @@ def place(
         )
     typer.echo(f"{format_count(len(alone), 'candidate')} -> {out}")
 
-# %% ../../nbs/10_cli/03b_plan_commands.ipynb #6e9636a3
+# %% ../../nbs/10_cli/03b_plan_commands.ipynb #79135109
 def sleep(
     samples: SAMPLES,
     sites: SITES = None,

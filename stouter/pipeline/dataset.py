@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
-           'describe_places', 'condition_table', 'pretrain_graphs', 'select_rows', 'station_autoencoder', 'embed_city',
-           'cut_periods', 'split_rows', 'Datasets', 'make_datasets']
+           'describe_places', 'pretrain_graphs', 'select_rows', 'station_autoencoder', 'embed_city', 'cut_periods',
+           'split_rows', 'Datasets', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ from stouter.data.dataset import (
 from ..data.splits import StationSplit, split_stations
 from ..data.traffic import DIRECTIONS, Traffic, merge_directions, open_traffic, save_traffic
 from ..files import InputError, atomic_write, write_json
-from ..graphs.embeddings import Pretrained, embed_new_city, load_or_pretrain
+from ..graphs.embeddings import Pretrained, condition_table, embed_new_city, load_or_pretrain
 from ..graphs.encoders import ENCODERS
 from ..graphs.graphmae import GraphMAE, History, build_autoencoder, pretrain
 from ..graphs.spatial import STATION_FEATURES, FeatureScaler, Standardizer, base_station_graph, place_features
@@ -274,15 +274,6 @@ def describe_places(
     return scaling, tables
 
 
-def condition_table(
-    g: GraphConfig,  # `station_condition` is read
-    embedding: Tensor,  # (N, d) F_s
-    places: Tensor,  # (N, F)
-) -> Tensor:  # (N, d), (N, F) or (N, d + F)
-    "What the network receives of a station."
-    return {"embedding": embedding, "places": places, "both": torch.cat([embedding, places], 1)}[g.station_condition]
-
-
 def pretrain_graphs(
     g: GraphConfig,  # graphs and their pretraining
     city: City,  # whose stations are embedded
@@ -309,8 +300,8 @@ def pretrain_graphs(
         every = embed_city(g, pretrained["space"], city.stations, city.target.stations, "data.target_source")
         target = every[torch.from_numpy(city.target.stations.index.get_indexer(city.target.traffic.stations.index))]
     scaling, (place, *target_place) = describe_places(g, city)
-    station = condition_table(g, station, place)
-    target = None if target is None else condition_table(g, target, *target_place)
+    station = condition_table(g.station_condition, station, place)
+    target = None if target is None else condition_table(g.station_condition, target, *target_place)
     if "space" in g.ablate:
         station, target = torch.zeros_like(station), None if target is None else torch.zeros_like(target)
     if "time" in g.ablate:

@@ -24,13 +24,13 @@ from ..config import CityConfig, ExperimentConfig
 from ..data.dataset import StationScaler
 from ..data.poi_categories import CATEGORIES, read_categories
 from ..files import InputError
+from ..graphs.embeddings import condition_table
 from ..graphs.scale_head import ScaleRegressor, predict, scale_factor
 from ..graphs.spatial import PositionFeatures
 from stouter.pipeline.dataset import (
     City,
     Datasets,
     Embeddings,
-    condition_table,
     describe_stations,
     embed_city,
     station_autoencoder,
@@ -212,7 +212,7 @@ def describe(
 ) -> tuple[Tensor, Tensor]:  # (N, d) what the network receives; (N, d + F) what the scale head receives
     "Both descriptions of places."
     place = embeddings.place_scaling(features).float()
-    condition = condition_table(config.graph, embedding, place)
+    condition = condition_table(config.graph.station_condition, embedding, place)
     if "space" in config.graph.ablate:
         condition = torch.zeros_like(condition)
     return condition, torch.cat([condition, place], dim=1)

@@ -132,8 +132,9 @@ def make_scenarios(
 ) -> Scenarios:
     "Match traffic and sites. Raises `InputError` for stations that are not in both, several services or missing hours."
     service = service or (traffic.services[0] if len(traffic.services) == 1 else None)
-    if service is None:
-        raise InputError(f"expected one service, the traffic has {', '.join(traffic.services)}; name one of them")
+    if service not in traffic.services:
+        found = "several services" if service is None else f"no service {service!r}"
+        raise InputError(f"expected one service, got {found}; choose one of {', '.join(traffic.services)}")
     load = complete_samples(traffic, service)
     known = traffic.stations.index
     if sites is None:

@@ -52,7 +52,7 @@ def sleep_in_hour(
         active[site] = True
     return ~active, loads
 
-# %% ../../nbs/08b_planning/06_sleep.ipynb #b66fe036
+# %% ../../nbs/08b_planning/06_sleep.ipynb #03eed049
 def sleep_schedule(
     scenarios: Scenarios,  # S samples, N sites, H hours
     power: PowerModel,  # constants of a site
@@ -74,7 +74,7 @@ def sleep_schedule(
         asleep[:, hour] = plans[int(np.argmin(watts))][0]
     return asleep
 
-# %% ../../nbs/08b_planning/06_sleep.ipynb #6ac8afb0
+# %% ../../nbs/08b_planning/06_sleep.ipynb #d7d73dcc
 class SleepOutcome(NamedTuple):
     "Of a schedule, on S scenarios."
 
@@ -104,7 +104,7 @@ def sleep_outcome(
         overload[:, hours] = is_overloaded(after, sites).any(1)
     return SleepOutcome(energy, overload.astype(bool) | (unserved > 0), unserved)
 
-# %% ../../nbs/08b_planning/06_sleep.ipynb #2a7bb088
+# %% ../../nbs/08b_planning/06_sleep.ipynb #c2871401
 def oracle_outcome(
     scenarios: Scenarios,  # S scenarios
     asleep: np.ndarray,  # (N, H) bool, the schedule that was planned
@@ -121,7 +121,7 @@ def oracle_outcome(
     is_better = ~planned.overload & (planned.energy_kwh < own.energy_kwh)
     return SleepOutcome(*(np.where(is_better, first, second) for first, second in zip(planned, own)))
 
-# %% ../../nbs/08b_planning/06_sleep.ipynb #78eaaf41
+# %% ../../nbs/08b_planning/06_sleep.ipynb #16c69c91
 def savings_table(
     outcomes: dict[str, SleepOutcome],  # "all on" first; each on the same scenarios
     power: PowerModel,  # constants; its tariff gives costs
@@ -154,7 +154,7 @@ def sleep_table(
     site, hour = np.nonzero(asleep)
     return pd.DataFrame({"station": scenarios.sites.index[site], "time": scenarios.hours[hour]})
 
-# %% ../../nbs/08b_planning/06_sleep.ipynb #dae83241
+# %% ../../nbs/08b_planning/06_sleep.ipynb #e88e1d8d
 def plot_savings(
     savings: pd.DataFrame,  # of `savings_table`
     ax: plt.Axes | None = None,  # where to draw; a new figure if None
