@@ -16,7 +16,7 @@ FLOORS = [
     {"config", "data"},
     {"config_file", "patterns", "graphs", "diffusion", "denoisers", "evaluation"},
     {"training"},
-    {"baselines"},
+    {"baselines", "joint"},
     {"pipeline", "planning"},
     {"plots"},
     {"html_report", "run_card"},

@@ -193,9 +193,17 @@ def generate(
         typer.Option(help="Another city, without records: YAML with name, grid, pois or counts, and timezone."),
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of every station.")] = 1,
+    joint: Annotated[
+        bool,
+        typer.Option(
+            "--joint", help="Stations and days of a sample depend on each other, as needed for sums over them."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
     """Generate traffic of any days for stations, new sites or a city.
+
+    Stations and days are independent unless --joint is given; its first use calibrates a field on training days.
 
     Of a day only the weekday and the hours are used: holidays, season and growth are not modelled.
     A row says whether its station was trained on (known) or not (predicted).
@@ -214,7 +222,7 @@ def generate(
     from stouter.pipeline.run import load_run
 
     results = load_run(run_dir, tqdm)
-    model = results.model_with(sites, pois, city)
+    model = results.model_with(sites, pois, city, joint)
     request = make_request(model, *span, samples, seed, station)
     for caution in describe_request(request):
         typer.echo(f"caution: {caution}", err=True)

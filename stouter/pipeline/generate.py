@@ -32,6 +32,8 @@ from torch import Tensor
 from ..data.dataset import Condition
 from ..data.traffic import Traffic, hour_of_week
 from ..files import InputError, atomic_write, hash_arrays, read_json, write_json
+from ..joint.field import LatentField, draw_noise
+from ..joint.inversion import integrate_noise
 from .methods import Method
 from .places import PLACE_COLUMNS, Places, SelectedPlaces, select_places
 from .provenance import no_progress
@@ -189,12 +191,15 @@ class TrafficModel:
     length: int  # hours of a period, 24 or 168
     sampling: str  # noise schedule and sampler, as JSON, for the fingerprint
     trained_on: str = "measured traffic"  # or "a simulated city"; for the metadata
+    field: LatentField | None = None  # of joint samples; independent ones if None
 
     def sample(
-        self, embedding: Tensor, row: np.ndarray, week: np.ndarray, noise: list[torch.Generator]
+        self, embedding: Tensor, row: np.ndarray, week: np.ndarray, noise: list[torch.Generator] | np.ndarray
     ) -> np.ndarray:  # (B, L) float32
-        "Scaled traffic of rows (B,) of F_s (n, d_s) in hours of the week (B, L), one noise stream for each."
+        "Scaled traffic of rows (B,) of F_s (n, d_s) in hours of the week (B, L), from noise streams or noise (B, L)."
         condition = Condition(torch.from_numpy(row), torch.from_numpy(week), embedding, self.hour_table)
+        if isinstance(noise, np.ndarray):
+            return integrate_noise(self.method, condition, torch.from_numpy(noise), len(row)).numpy()
         return self.method.sample(condition, 1, noise, len(row))[0].numpy()
 
     @cached_property
@@ -247,6 +252,7 @@ class GenerationRequest:
             "block": BLOCK_SIZE,
             "unit": model.traffic.unit,
             "content": f"generated traffic, trained on {model.trained_on}",
+            **({"joint": hash_arrays(np.frombuffer(repr(model.field).encode(), np.uint8))} if model.field else {}),
         }
 
 
@@ -296,7 +302,11 @@ def generate_block(
     first_period = request.first.toordinal() - positions[0] // 24  # day on which the first period begins
     day = first_period + period * request.model.length // 24
     places = request.places
-    noise = places.noise(request.seed, station, day, sample)
+    if request.model.field:
+        lonlat = places.table[["lon", "lat"]].to_numpy()[station]
+        noise = draw_noise(request.model.field, lonlat, places.key[station], day, sample, request.seed)
+    else:
+        noise = places.noise(request.seed, station, day, sample)
     x = request.model.sample(places.embedding, station, week[period], noise)
     volume = places.scaler.inverse_transform(x, station) * places.scale_factors(request.seed, station, sample)[:, None]
     return volume[: len(items[0])].astype(np.float32)

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..config import ExperimentConfig
 from ..config_file import load_city_config
 from ..files import InputError, read_json, write_json
+from ..joint.field import LatentField
 from stouter.pipeline.dataset import (
     PERIOD_HOURS,
     City,
@@ -30,6 +31,7 @@ from stouter.pipeline.dataset import (
 )
 from .evaluate import evaluate_run, generate_samples, read_samples
 from .generate import TrafficModel
+from .joint_field import load_or_fit_field
 from .methods import DISPLAY_NAMES, Method, distill_method, train_method
 from .places import add_sites, city_places, run_places
 from .provenance import hash_files, no_progress, provenance
@@ -175,11 +177,18 @@ class RunResults:
         origin = "a simulated city" if self.config.data.source.kind == "simulated" else "measured traffic"
         return TrafficModel(name, self.method, places, hours, self.city.traffic, length, sampling, origin)
 
+    @property
+    def field(self) -> LatentField:
+        "The latent field of joint samples, calibrated when it is first asked for. Raises as `load_or_fit_field`."
+        sampling, stations = self.config.diffusion.model_dump_json(), self.city.traffic.stations
+        return load_or_fit_field(self.folder, self.method, self.data, stations, sampling, self.seed)
+
     def model_with(
         self,
         sites: Path | None = None,  # file of sites, see `read_sites`
         pois: Path | None = None,  # file of places to count around them
         city: Path | None = None,  # YAML file of a city without records, in place of the run's own
+        joint: bool = False,  # samples that depend on each other over stations and days
     ) -> TrafficModel:
         "`model` for new sites, another city, or sites there. Raises `InputError` as `city_places` and `add_sites`."
         model = self.model
@@ -190,7 +199,7 @@ class RunResults:
             places = city_places(places, self.config, self.embeddings, load_city_config(city), str(city))
         if sites:
             places = add_sites(places, self.config, self.embeddings, Path(sites), pois)
-        return replace(model, places=places)
+        return replace(model, places=places, field=self.field if joint else None)
 
 
 def load_run(
