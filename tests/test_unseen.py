@@ -3,13 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
-from pydantic import ValidationError
 
 from stouter.config_file import load_config
 from stouter.data.traffic import Traffic
-from stouter.files import InputError
 from stouter.pipeline.dataset import load_city, make_datasets, pretrain_graphs
 from stouter.pipeline.evaluate import predict_scale, sample_baseline
 from stouter.training.batches import make_generator
@@ -34,10 +31,3 @@ def test_nothing_measured_at_a_held_out_station_reaches_its_samples(tmp_path):
         scale.append(np.stack([scaler.min_[test], scaler.range_[test]]))
     assert torch.equal(*pool) and np.array_equal(*scale)
     assert (data.scaler.range_[test] > 100 * scale[0][1]).all()  # and they were changed
-
-
-def test_noise_on_stations_is_for_diffusion_only():
-    for field in ("train.station_jitter", "train.station_drop_prob"):
-        assert load_config("tiny", {field: "0.3"}).train
-        with pytest.raises((InputError, ValidationError), match="for diffusion methods, not for vae"):
-            load_config("tiny", {"method": "vae", field: "0.3"})
