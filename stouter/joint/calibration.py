@@ -88,7 +88,7 @@ class PairKernels:
     kernels: np.ndarray  # (K, M + 1) of a constant and of each Gaussian kernel
 
     @classmethod
-    def of_stations(cls, lonlat: np.ndarray) -> "PairKernels":
+    def from_lonlat(cls, lonlat: np.ndarray) -> "PairKernels":
         "Bins and kernels of stations at `lonlat` (N, 2)."
         km = pdist(to_ecef(*lonlat.T)) / 1000
         bins = np.searchsorted(np.quantile(km, BIN_QUANTILES), km, side="left")
@@ -115,7 +115,7 @@ def fit_field(
     memories = fit_memory(of_city), fit_memory(latent["own_acf"])
     return LatentField(pairs.origin, lengths, level, shape, *memories, float(np.clip(near, 0, 0.97)), hours, direction)
 
-
+# %% ../../nbs/07b_joint/03_calibration.ipynb #ca11b002
 def squared_difference(
     real: dict[str, np.ndarray],  # correlations of `dependence`
     generated: dict[str, np.ndarray],  # the same of samples
@@ -171,7 +171,7 @@ def calibrate_field(
     "The field whose generated training days have the correlations of the real ones. Raises as `generate_joint`."
     rows = representative_stations(lonlat, n_stations)
     lonlat, train = lonlat[rows], train.sel_stations(np.unique(train.condition.station.numpy())[rows])
-    week, pairs = train.condition.hour_of_week[: len(day)].numpy(), PairKernels.of_stations(lonlat)
+    week, pairs = train.condition.hour_of_week[: len(day)].numpy(), PairKernels.from_lonlat(lonlat)
     missing = ~train.cube.isfinite().numpy()
     n_bins, max_lag = len(pairs.weight), min(6, len(day) // 3)
 
