@@ -149,6 +149,11 @@ class DataConfig(Config):
     n_validation_periods: int = Field(
         0, ge=0, description="last training periods held back for early stopping; 0 trains on all"
     )
+    known_days: bool = Field(
+        False,
+        description="whether the method sees statistics of a station's other training periods, a random subset of them "
+        "in training; stations that it was not trained on can then be asked for by some of their days",
+    )
 
     @model_validator(mode="after")
     def check_target_source(self) -> "DataConfig":
@@ -215,7 +220,7 @@ class DenoiserConfig(Config):
         64,
         ge=0,
         description="Fourier features of a station's embedding, beside it; 0 as in the paper and, by default, "
-        "with a protocol of unseen stations or an unseen city",
+        "with a protocol of unseen stations or an unseen city, and with data.known_days",
     )
 
 
@@ -315,7 +320,8 @@ class ExperimentConfig(Config):
         if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
             return given
         denoiser = given.get("denoiser", {})
-        if given["data"].get("protocol", "new_days") == "new_days" or not isinstance(denoiser, dict):
+        knows_stations = given["data"].get("protocol", "new_days") == "new_days" and not given["data"].get("known_days")
+        if knows_stations or not isinstance(denoiser, dict):
             return given
         return {**given, "denoiser": {"n_fourier_features": 0, **denoiser}}
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'pretrain_graphs', 'select_rows',
-           'embed_target', 'cut_periods', 'split_rows', 'Datasets', 'make_datasets']
+           'embed_target', 'cut_periods', 'split_rows', 'Datasets', 'visible_periods', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -356,6 +356,14 @@ class Datasets:
     test_scaler: StationScaler  # of the stations of `city.evaluated.traffic`
 
 
+def visible_periods(
+    data: DataConfig,  # `known_days` is read
+    periods: PeriodArray,  # training periods
+) -> PeriodArray | None:
+    "The periods that a method may see, or None where it sees none (`data.known_days`)."
+    return periods if data.known_days else None
+
+
 def make_datasets(
     data: DataConfig,  # periods, protocol, validation
     city: City,  # its traffic
@@ -369,13 +377,15 @@ def make_datasets(
     periods, test_periods, scaler = cut_periods(city.traffic, data)
     split = split_rows(data, city.traffic.stations, seed)
     tables = embeddings.station_table, embeddings.hour_table
-    known = make_dataset(periods, scaler, *tables).sel_stations(split.train)
+    seen = partial(visible_periods, data)
+    known = make_dataset(periods, scaler, *tables, seen(periods)).sel_stations(split.train)
     history, past, test_rows, test_scaler = known, periods, split.test, scaler
     if city.target is not None:
         past, test_periods, test_scaler = cut_periods(city.target.traffic, data)
         tables = embeddings.target_station_table, embeddings.hour_table
         history, test_rows = make_dataset(past, test_scaler, *tables), np.arange(len(past.station))
-    test = make_dataset(test_periods, test_scaler, *tables).sel_stations(test_rows)
+    visible = seen(past if data.protocol == "new_days" else past.isel(slice(0)))
+    test = make_dataset(test_periods, test_scaler, *tables, visible).sel_stations(test_rows)
     if not len(known.drop_incomplete()) or not test.x.isfinite().any():
         raise InputError(
             "data.min_coverage: no training period is without a missing hour, or no test period has any; raise it"
@@ -387,7 +397,8 @@ def make_datasets(
         except ValueError as error:
             raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
         tables = embeddings.station_table, embeddings.hour_table
-        train, validation = (make_dataset(part, scaler, *tables).sel_stations(split.train) for part in parts)
+        parts = [make_dataset(part, scaler, *tables, seen(parts[0])) for part in parts]
+        train, validation = (part.sel_stations(split.train) for part in parts)
     return Datasets(
         train, validation, known, test, history, periods, past, test_periods, split, test_rows, scaler, test_scaler
     )

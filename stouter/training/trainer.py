@@ -29,6 +29,7 @@ from stouter.training.batches import (
     normalize_to_neg_one_to_one,
     randomize_weekday,
     sample_keep_mask,
+    sample_known_days,
     sample_timesteps_and_noise,
 )
 from stouter.training.state import (
@@ -133,6 +134,7 @@ class DiffusionTask:
         condition = randomize_weekday(
             self.data.condition[index], self.training_args.weekday_randomization, self.seed, update
         )
+        condition = sample_known_days(condition, self.seed, update)
         x0 = normalize_to_neg_one_to_one(self.data.x[index])
         t, eps = sample_timesteps_and_noise(tuple(x0.shape), self.objective.schedule.n_steps, self.seed, update)
         shard = shard_slice(self.training_args, self.fabric)
