@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev-installed
 NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/tutorials/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
-.PHONY: demo lint test test-kernels nbs py docs fuzz lab readme results clean
+.PHONY: demo lint test test-kernels nbs py docs fuzz kills lab readme results clean
 
 demo: $(RUN)  ## simulated city -> generated traffic, measured
 	$(BIN)/stouter run demo --out runs/run/demo/seed0
@@ -43,6 +43,9 @@ nbs: $(DEV)  ## execute every notebook in place, clean, export
 	$(BIN)/nbdev_export
 	$(MAKE) readme
 
+kills: $(DEV)  ## 20 kills, full disks and two processes in one folder, for every stage: some hours
+	$(BIN)/python tests/kills.py --kills 20 --disks 3 --pairs 3
+
 py: $(DEV)  ## editable py:percent copies of the notebooks in _py/
 	$(BIN)/jupytext --sync $(NOTEBOOKS) nbs/experiments/*.ipynb
 
@@ -51,7 +54,8 @@ readme: $(DEV)  ## README.md from nbs/index.ipynb
 
 results: $(DEV)  ## the real runs whose tables the README shows; finished ones are not run again
 	for name in $(RESULTS); do OMP_NUM_THREADS=1 $(BIN)/stouter run $$name --out runs/run/$$name/seed0 || exit 1; done
-	$(BIN)/python tools/keep_results.py $(RESULTS:%=runs/run/%/seed0)
+	OMP_NUM_THREADS=1 $(BIN)/stouter run milan_28 -p preset paper --out runs/run/milan_28_paper/seed0
+	$(BIN)/python tools/keep_results.py $(RESULTS:%=runs/run/%/seed0) runs/run/milan_28_paper/seed0
 
 docs: $(DEV)  ## the site, in _docs/
 	$(BIN)/python tools/make_docs.py

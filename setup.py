@@ -21,8 +21,9 @@ setup(
     packages=[*find_packages(include=["stouter", "stouter.*"]), "stouter.experiments"],
     package_dir={"stouter.experiments": "nbs/experiments"},
     package_data={
-        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml"],
+        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml", "presets/*"],
         "stouter.html_report": ["assets/*"],
+        "stouter.planning": ["templates/*"],
     },
     install_requires=config["requirements"].split(),
     extras_require={"dev": config["dev_requirements"].split()},

@@ -64,7 +64,8 @@ def network_rates() -> dict[str, float]:
     week = torch.arange(168).reshape(7, 24).repeat(n // 7 + 1, 1)[:n]
     condition = Condition(torch.arange(n) % 100, week, torch.randn(100, dim), torch.randn(168, dim))
     data, method = TrafficDataset(torch.rand(n, 24), condition), build_method(config, dim, dim)
-    training_args = TrainingArguments(**{**config.train.model_dump(), "n_updates": N_UPDATES, "batch_size": BATCH})
+    settings = {"n_updates": N_UPDATES, "batch_size": BATCH, "weekday_randomization": 1.0}
+    training_args = TrainingArguments(**{**config.train.model_dump(), **settings})
     training = best_rate(lambda: method.fit(data, training_args, 0), N_UPDATES, 2)
     sampling = best_rate(lambda: method.sample(condition[:BATCH], 1, make_generator(0, 1)), BATCH, 20)
     return {"training": training, "sampling": sampling}

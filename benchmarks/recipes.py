@@ -22,11 +22,10 @@ from stouter.data.dataset import TrafficDataset
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.metrics import crps, jsd_pooled
 from stouter.files import write_json
-from stouter.pipeline.methods import build_method
+from stouter.pipeline.methods import build_method, make_training_args
 from stouter.pipeline.provenance import isolated_seed
 from stouter.pipeline.run import RunResults, load_run
 from stouter.training.batches import make_generator
-from stouter.training.state import TrainingArguments
 
 PRINTED = ("crps", "jsd_pooled", "coverage_80", "cpu_seconds")
 
@@ -54,8 +53,9 @@ def measure(run: RunResults, recipe: str, held_out: list[int], n_samples: int) -
     train, test = split_days(run.data.known, held_out)
     with isolated_seed(run.seed, 20):
         method = build_method(config, run.embeddings.station_table.shape[1], run.embeddings.hour_table.shape[1])
+    training_args = make_training_args(config.train, run.data.train)
     start_time = time.process_time()
-    method.fit(train, TrainingArguments(**config.train.model_dump()), run.seed)
+    method.fit(train, training_args, run.seed)
     seconds = time.process_time() - start_time
     method.network.eval()
     real = test.x.numpy()
@@ -63,7 +63,7 @@ def measure(run: RunResults, recipe: str, held_out: list[int], n_samples: int) -
     return {
         "method": config.method,
         "updates": config.train.n_updates,
-        "weekday_randomization": config.train.weekday_randomization,
+        "weekday_randomization": training_args.weekday_randomization,
         "lr": config.train.lr,
         "n_fourier_features": config.denoiser.n_fourier_features,
         "crps": crps(real, generated),

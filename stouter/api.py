@@ -21,7 +21,7 @@ from .files import InputError
 from .html_report.page import browse_run
 from .pipeline import evaluate_tables as evaluation
 from .pipeline import run as pipeline
-from .pipeline.generate import describe_days, generate_traffic, make_request
+from .pipeline.generate import describe_request, generate_traffic, make_request
 from .pipeline.run_folder import check_finished
 from .pipeline.traffic_tables import check_table, read_station_positions, read_traffic_table
 from .run_card import format_run_card, run_card_html
@@ -79,15 +79,21 @@ class Run:
         first: str | pd.Timestamp,  # first local day, "2013-12-01"
         last: str | pd.Timestamp,  # last local day, inclusive
         n_samples: int = 1,  # S samples of every station
-        stations: Sequence[int | str] | None = None,  # ids; all stations of the run if None
+        stations: Sequence[int | str] | None = None,  # ids; if None all stations of the run, or only `sites`
         seed: int = 0,  # of the noise
+        sites: str | Path | None = None,  # new places: CSV, parquet or GeoJSON of id, lon, lat and counts
+        pois: str | Path | None = None,  # places of interest to count around the sites, in place of counts
+        city: str | Path | None = None,  # YAML file of another city, without records
+        joint: bool = False,  # stations and days of a sample depend on each other, as needed for sums over them
     ) -> Traffic:  # (S samples, N stations, H hours, 1 service), physical units
-        """Generate traffic of any days for stations of the run. Holidays, season and growth are not modelled.
+        """Generate traffic of any days for stations, new sites or another city. Season and growth are not modelled.
 
-        Raises `InputError` for an unknown station or a day that is none.
+        `dataset.status` says which stations were trained on (known) and which were not (predicted).
+        Raises `InputError` for an unknown station, a day that is none, or sites that cannot be read.
         """
-        request = make_request(self.results.model, first, last, n_samples, seed, stations)
-        if caution := describe_days(request):
+        model = self.results.model_with(sites, pois, city, joint)
+        request = make_request(model, first, last, n_samples, seed, stations)
+        for caution in describe_request(request):
             print(f"caution: {caution}")
         return generate_traffic(request, self.config.n_threads, partial(tqdm, leave=False))
 
@@ -123,7 +129,7 @@ def run(
         config = load_config(config, dict(overrides or {}))
     elif overrides:
         raise InputError("overrides are for a configuration given by name or file; change the configuration itself")
-    folder = Path(folder or Path("runs/run") / config.name / f"seed{seed}")
+    folder = Path(folder or Path("runs/run") / config.folder_name / f"seed{seed}")
     pipeline.run(config, seed, folder, partial(tqdm, leave=False))
     return load_run(folder)
 

@@ -233,18 +233,16 @@ TIE_TOLERANCE = 0.01  # two runs of one method with other noise differ by as muc
 
 
 def summarize_run(
-    metrics: Mapping[str, Mapping[str, float]],  # method -> metric -> value, with `crps`, `jsd_pooled`, `coverage_80`
-    model: str = "STOUTER",  # the method to be compared with all others
+    metrics: Mapping[str, Mapping[str, float]],  # method -> metric -> value, with `jsd_pooled`, `crps` or `mae`
+    model: str = "STOUTER",  # the method to be compared with all others but real days
 ) -> str:  # Markdown, one sentence for each of the three
-    """The model against the best of the other methods, in words. Rows of real days are not compared.
-
-    Raises `ValueError` for a model that is not in the table.
-    """
+    "The model against the best other method, in words. Raises `ValueError` for a model that is not in the table."
     others = {name: values for name, values in metrics.items() if name not in (model, REAL_OTHER_DAY, REAL_SAME_DAY)}
     if model not in metrics or not others:
         raise ValueError(f"cannot compare {model!r} among {', '.join(metrics)}; give metrics of it and of a reference")
-    parts = []
-    for metric, title in {"crps": "CRPS", "jsd_pooled": "pooled JSD"}.items():
+    parts, coverage = [], metrics[model].get("coverage_80")
+    accuracy = {"crps": "CRPS"} if "crps" in metrics[model] else {"mae": "MAE (the CRPS of one sample)"}
+    for metric, title in {**accuracy, "jsd_pooled": "pooled JSD"}.items():
         best = min(others, key=lambda name: others[name][metric])
         loss, best_loss = metrics[model][metric], others[best][metric]
         difference = abs(loss / best_loss - 1) if best_loss else float("inf")
@@ -254,8 +252,8 @@ def summarize_run(
         if difference < TIE_TOLERANCE:
             rating = "about the same"
         parts.append(f"{title} {loss:.3g}, {change} the {best_loss:.3g} of the {best} ({rating})")
-    coverage = f"its 80 % band holds {metrics[model]['coverage_80']:.0%} of the real hours"
-    return f"**{model}**: " + "; ".join([*parts, coverage]) + "."
+    band = "one sample has no band" if coverage is None else f"its 80 % band holds {coverage:.0%} of the real hours"
+    return f"**{model}**: " + "; ".join([*parts, band]) + "."
 
 # %% ../nbs/09_reports/01_plots.ipynb #a939a8d9
 def plot_map(

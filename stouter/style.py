@@ -29,5 +29,6 @@ SOURCES_OF_TRAFFIC = (
     "TCN-GAN",
     "DiffWave",
     "nearest stations",
+    "forest pool",
 )
 COLOURS = dict(zip(SOURCES_OF_TRAFFIC, ["#222222", *sns.color_palette("colorblind", 10).as_hex()]))

@@ -1,19 +1,26 @@
-"""Kill -9 at random moments of each command; the same command then finishes, and its results are the same bytes.
+"""Kill -9 at random moments of each stage, a full disk, two processes in one folder: nothing is lost.
 
-    python tests/kills.py --kills 20 --only ingest training
+After each of them the same command finishes, and its results are the bytes of a command that nothing disturbed.
 
-Not collected by pytest, for it takes long: about half a minute for a kill on two cores.
+    python tests/kills.py --kills 20 --only ingest training      # or: make kills
+
+One line for each stage. A full disk is a limit of the operating system on the size of files, set on the processes at a
+random moment of the stage: the command has to end with status 2 and one line. Of two processes in one folder each
+finishes, or is refused with one line. `test_ingest.py` makes a short round of it; a kill takes half a minute and more.
 """
 
 import argparse
 import json
 import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,15 +53,21 @@ class Job:
     results: Callable  # folder -> name -> content, to be compared
 
 
-def start(words, log):
+def start(words, log=subprocess.PIPE):
     command = [*COMMAND, *map(str, words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
 
 
+def family_of(process):
+    "The process and what it started, the kernel of a run included."
+    parent = psutil.Process(process.pid)
+    return [parent, *parent.children(recursive=True)]
+
+
 def kill(process):
-    "Kill -9 of the process, then of what it started, the kernel of a run included."
-    family = psutil.Process(process.pid).children(recursive=True)
+    "Kill -9 of the process, then of what it started."
+    _, *family = family_of(process)
     process.kill()
     process.wait()
     for child in family:
@@ -103,15 +116,67 @@ def compare(job, folder, expected):
     return [name for name in expected if found.get(name) != expected[name]]
 
 
-def campaign(name, job, n_kills, root, rng):
-    "Kill a command `n_kills` times, going on in the same folder until its stage is over; one line of counts."
-    (root / name).mkdir()
-    whole = root / name / "whole"
-    whole.mkdir()
-    expected, seconds = finish(job, whole)
+def read_errors(process):
+    "Status and last line of a command, read while it runs; its lines but progress bars must be at most three."
+    text = process.communicate()[1].decode().replace("\r", "\n")
+    lines = [line for line in text.splitlines() if line.strip() and "%|" not in line]
+    assert "Traceback" not in text, text[-3000:]
+    return process.returncode, lines[-1] if lines else ""
+
+
+def fill_disk(job, folder, delay):
+    "Status and message of a command whose files cannot grow beyond 4 kB, `delay` seconds after its stage began."
+    process = start(job.words(folder))
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(read_errors, process)
+        while not job.has_begun(folder) and not ended.done():
+            time.sleep(0.005)
+        time.sleep(delay)
+        try:
+            for member in family_of(process):
+                member.rlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        except psutil.NoSuchProcess:
+            pass
+        return ended.result()
+
+
+def full_disks(job, n_disks, root, expected, seconds, rng):
+    "Words on `n_disks` commands whose disk became full; names of results that differ after the same command."
+    messages, differing = Counter(), []
+    for number in range(n_disks):
+        folder = root / f"full{number}"
+        folder.mkdir()
+        status, message = fill_disk(job, folder, rng.uniform(0, 0.5 * seconds))
+        if status not in (0, 2):
+            differing.append(f"status {status}")
+        messages[f"status {status}" + (f" ({message.replace(str(folder), '.')[:120]})" if status else "")] += 1
+        differing += compare(job, folder, expected)
+    return ", ".join(f"{count} x {text}" for text, count in messages.items()), differing
+
+
+def pairs(job, n_pairs, root, expected, seconds, rng):
+    "Words on `n_pairs` pairs of commands in one folder; names of results that differ from one alone."
+    statuses, differing = Counter(), []
+    for number in range(n_pairs):
+        folder = root / f"pair{number}"
+        folder.mkdir()
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(read_errors, start(job.words(folder)))
+            time.sleep(rng.uniform(0, seconds))
+            second = pool.submit(read_errors, start(job.words(folder)))
+            ends = sorted([first.result(), second.result()])
+        is_right = ends[0][0] == 0 and (ends[1][0] == 0 or "is working in this folder" in ends[1][1])
+        differing += [] if is_right else [f"{ends}"]
+        statuses[" and ".join(str(status) for status, _ in ends)] += 1
+        differing += compare(job, folder, expected)
+    return ", ".join(f"{count} x status {text}" for text, count in statuses.items()), differing
+
+
+def kill_often(job, n_kills, root, expected, seconds, rng):
+    "Words on `n_kills` kills, going on in the same folder until the stage is over; names of results that differ."
     kills, finished, differing, attempts = 0, 0, [], 0
     while kills < n_kills and attempts < 4 * n_kills:
-        folder = root / name / f"killed{attempts}"
+        folder = root / f"killed{attempts}"
         folder.mkdir()
         while kills < n_kills and attempts < 4 * n_kills:
             attempts += 1
@@ -121,8 +186,22 @@ def campaign(name, job, n_kills, root, rng):
                 break
         differing += compare(job, folder, expected)
         finished += 1
+    return f"{kills} kills in {attempts} starts, {finished} folders finished", differing
+
+
+def campaign(name, job, counts, root, rng):
+    "Kills, full disks and pairs of one stage: one line, and whether all results are equal."
+    root = root / name
+    (root / "whole").mkdir(parents=True)
+    expected, seconds = finish(job, root / "whole")
+    parts, differing = [], []
+    for title, try_often in (("", kill_often), ("full disk: ", full_disks), ("two processes: ", pairs)):
+        if n := counts[try_often]:
+            words, faults = try_often(job, n, root, expected, seconds, rng)
+            parts.append(title + words)
+            differing += faults
     faults = f"different: {', '.join(differing)}" if differing else "all equal"
-    return f"{name}: {kills} kills in {attempts} starts, {finished} folders finished, {faults}", not differing
+    return f"{name}: {'; '.join(parts)}; {faults}", not differing
 
 
 def run_results(folder):
@@ -202,9 +281,12 @@ def main():
     names = "ingest pretraining training distillation generation sweep report".split()
     parser = argparse.ArgumentParser(description="Kill -9 at random moments, go on, compare.")
     parser.add_argument("--kills", type=int, default=2, help="of each stage")
+    parser.add_argument("--disks", type=int, default=1, help="full disks of each stage")
+    parser.add_argument("--pairs", type=int, default=1, help="pairs of processes in one folder, of each stage")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="*", choices=names, default=names)
     options = parser.parse_args()
+    counts = {kill_often: options.kills, full_disks: options.disks, pairs: options.pairs}
     all_equal = True
     with tempfile.TemporaryDirectory() as root:
         root = Path(root)
@@ -215,7 +297,7 @@ def main():
             subprocess.run([*COMMAND, *map(str, words)], cwd=ROOT, check=True, capture_output=True)
         jobs = make_jobs(root / "city", root / "run")
         for name in options.only:
-            line, is_equal = campaign(name, jobs[name], options.kills, root, random.Random(f"{options.seed} {name}"))
+            line, is_equal = campaign(name, jobs[name], counts, root, random.Random(f"{options.seed} {name}"))
             print(line, flush=True)
             all_equal &= is_equal
     sys.exit(0 if all_equal else 1)

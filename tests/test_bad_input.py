@@ -81,7 +81,7 @@ def test_evaluate_says_which_station_has_no_place(tmp_path):
     rows.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "places.csv").write_text("id,lon,lat\n1,9.1,45.4\n")
     files = ("evaluate", "--real", tmp_path / "a.parquet", "--generated", tmp_path / "a.parquet")
-    refused(*files, "--stations", tmp_path / "places.csv", says=["station 2 has no position"])
+    refused(*files, "--stations", tmp_path / "places.csv", says=["station 2 is not in the table of 2 positions"])
     refused(*files, "--stations", tmp_path / "none.csv", says=["none.csv"])
     rows.assign(lon=9.1, lat=145.4).to_parquet(tmp_path / "a.parquet")
     refused(*files, says=["a.parquet", "145.4"])
@@ -100,7 +100,7 @@ def test_evaluate_names_the_key_of_an_array_that_does_not_fit(tmp_path):
     for change, says in (
         ({"values": np.ones((3, 4, 48))}, ["made.npz", "key stations has shape (2,)", "(3, 4, 48)"]),
         ({"values": np.ones(48)}, ["made.npz", "key values", "(48,)"]),
-        ({"stations": [1, 3]}, ["station 3 is in generated and not in real"]),
+        ({"stations": [1, 3]}, ["station 3 is not in real"]),
         ({"start": "2013-11-02 00:00"}, ["give the same days"]),
         ({"zone": "Roma"}, ["made.npz", "zone 'Roma'"]),
     ):

@@ -22,7 +22,6 @@ from stouter.config_file import load_config
 from stouter.data.splits import distance_to_nearest_km
 from stouter.data.traffic import Traffic
 from stouter.html_report.page import write_page
-from stouter.pipeline.generate import station_rows
 from stouter.pipeline.run import load_run, run
 from stouter.run_card import format_run_card
 
@@ -155,15 +154,13 @@ def test_trained_in_one_city_and_evaluated_in_another(tmp_path):
         "nearest_station",
     }
     assert (
-        list(found["methods"])[:2] == ["STOUTER", "nearest stations"]
+        list(found["methods"])[:3] == ["STOUTER", "nearest stations", "forest pool"]
         and found["methods"]["STOUTER"]["nn_distance_ratio"] > 0
     )
     assert not {"historical average", "bootstrap", "Gaussian"} & set(found["methods"])
     (out / "metrics.json").unlink()  # interrupted before its last stage: the same call goes on, to the same numbers
     run(config, 0, out)
     assert json.loads((out / "metrics.json").read_text()) == found
-    model = load_run(out).model
-    assert len(station_rows(model.traffic, None)) == 12  # `stouter generate` serves the city of the training
     write_page([out], tmp_path / "page.html")  # and the page shows the one that is evaluated
     page = (tmp_path / "page.html").read_text()
     assert "another city, of 12 stations" in page and "9 used, of 9 with traffic" in page

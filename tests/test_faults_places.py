@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import stouter
 
 from stouter.data.patches import load_patches
 from stouter.data.pois import count_pois, describe_left_out, read_counts, read_pois
@@ -96,7 +97,7 @@ TABLES = {
     "beyond 2^63": (ids(f"id,lon,lat\n{2**63},{MILAN}{2**63 + 1},{MILAN}"), [str(2**63), str(2**63 + 1)]),
     "beyond 2^64": (ids(f"id,lon,lat\n{2**64},{MILAN}{2**64 + 1},{MILAN}"), [str(2**64), str(2**64 + 1)]),
     "spaces": (ids(f"id,lon,lat\n 7 ,{MILAN} A ,{MILAN}"), ["7", "A"]),
-    "7 and 7.0": (ids(f"id,lon,lat\n7,{MILAN}7.0,{MILAN}"), "line 3: station 7 stands in an earlier line"),
+    "7 and 7.0": (ids(f"id,lon,lat\n7,{MILAN}7.0,{MILAN}"), "line 3: station 7 stands twice, first in line 2"),
     "whole numbers with a point": (ids(f"id,lon,lat\n7.0,{MILAN}8.0,{MILAN}"), [7, 8]),
     "blank lines": (
         ids(f"id,lon,lat\n1,{MILAN}\n\n2,{MILAN}\n3,nine,45\n"),
@@ -121,8 +122,8 @@ TABLES = {
     "grid: beyond 2^63": (cells(grid(2**63 + 1, 1)), [str(2**63 + 1), "1"]),
     "grid: leading zeros": (cells(grid("007", "7")), ["007", "7"]),
     "grid: whole numbers of three kinds": (cells(grid(7, "8", 9.0)), [7, 8, 9]),
-    "grid: 7 and 7.0": (cells(grid(7, 7.0)), "feature 1: cellId 7.0 stands in an earlier feature"),
-    "grid: digits lost": (cells(grid(4.6e17)), "feature 0: expected a cellId, got .* digits are lost"),
+    "grid: 7 and 7.0": (cells(grid(7, 7.0)), "feature 1: station 7 stands twice, first in feature 0"),
+    "grid: digits lost": (cells(grid(4.6e17)), "feature 0: expected a station id, .* digits are lost"),
     "grid: text": (cells(grid("8a1fb46622dffff")), ["8a1fb46622dffff"]),
     "grid: true": (cells(grid(True)), "feature 0: expected a whole number .* got True"),
     "grid: empty text": (cells(grid(" ")), "feature 0: expected a whole number"),
@@ -146,13 +147,16 @@ TABLES = {
     "counts: a name that is not there": (counts("cellId,shops\n1,5\n2,6\n", columns=["food"]), "no column food"),
     "counts: CELLID": (counts("CELLID,shops\n2,6\n1,5\n"), ({"shops": [5, 6]}, {})),
     "counts: another id": (counts("grid_id,shops\n2,6\n1,5\n"), "is grid_id the id of the cells"),
-    "counts: leading zeros": (counts("cellId,shops\n01,5\n02,6\n"), "the first is 1 .the table has 01."),
+    "counts: leading zeros": (
+        counts("cellId,shops\n01,5\n02,6\n"),
+        "station 1 .a number. is not in this table, which has '01'",
+    ),
     "counts: 7.0 in a table, 7 in a grid": (counts("cellId,shops\n1.0,5\n2.0,6\n"), ({"shops": [5, 6]}, {})),
     "counts: long ids": (
         counts(f"cellId,shops\n{2**62 + 1},5\n{2**62},6\n", (2**62, 2**62 + 1)),
         ({"shops": [6, 5]}, {}),
     ),
-    "counts: an id is missing": (counts("cellId,shops\n1,5\n,6\n"), "line 3: expected an id in cellId"),
+    "counts: an id is missing": (counts("cellId,shops\n1,5\n,6\n"), "line 3: no station id"),
     "counts: a trailing comma": (counts("cellId,shops\n1,5,\n2,6,\n"), ({"shops": [5, 6]}, {})),
     "counts: cells beyond the grid": (
         counts("cellId,shops\n1,5\n2,6\n3,7\n"),
@@ -317,7 +321,7 @@ def test_parquet_ids(tmp_path):
         assert read_stations(tmp_path / "s.parquet").index.tolist() == right
     for values in ([7.0, np.nan], [1.0, 2.0**60]):
         table.assign(id=values).to_parquet(tmp_path / "s.parquet")
-        with pytest.raises(InputError, match="s.parquet, row 2: expected a station's id"):
+        with pytest.raises(InputError, match="s.parquet, row 2: (no|expected a) station id"):
             read_stations(tmp_path / "s.parquet")
 
 
@@ -346,3 +350,21 @@ def test_patches_cut_short(tmp_path, keep):
     (tmp_path / "p.npz").write_bytes(whole[: int(keep * len(whole))])
     with pytest.raises(InputError, match="p.npz: expected an .npz with arrays"):
         load_patches(tmp_path / "p.npz")
+
+
+def test_places_left_out_are_in_the_report_and_in_the_summary_of_graph(tmp_path):
+    record = "\n".join(f"{station}\t1383260400000\t39\t\t\t\t\t1" for station in (1, 2))
+    (tmp_path / "day.txt").write_text(record + "\n")
+    (tmp_path / "masts.csv").write_text("id,lon,lat,radius_km\n1,9,45,1\n2,9.1,45,1\n")
+    (tmp_path / "pois.csv").write_text("lon,lat,amenity,shop\n9,45,cafe,\n9,45,,vacant\n19,45,cafe,\n")
+    words = ("--grid", tmp_path / "masts.csv", "--pois", tmp_path / "pois.csv", "--out", tmp_path / "a.nc")
+    done = stouter("ingest", tmp_path / "day.txt", *words)
+    line = f"{tmp_path / 'pois.csv'}: left out 1 x row whose tag says no, 1 x place beyond every station"
+    assert json.loads((tmp_path / "a.json").read_text())["places_left_out"] == line
+    assert done.stderr.count(line) == 1 and "places lie beyond" not in done.stderr
+    words = (tmp_path / "masts.csv", "--pois", tmp_path / "pois.csv", "--out", tmp_path / "g.safetensors", "--json")
+    assert json.loads(stouter("graph", *words).stdout)["places_left_out"] == line
+    (tmp_path / "zeros.csv").write_text("id,lon,lat\n007,9,45\n2,9.1,45\n")
+    words = ("--grid", tmp_path / "zeros.csv", "--out", tmp_path / "b.nc")
+    done = stouter("ingest", tmp_path / "day.txt", *words, check=False)
+    assert done.returncode == 2 and "station '007' (text); records have whole numbers" in done.stderr

@@ -314,3 +314,21 @@ def test_directory_in_place_of_a_file(tmp_path):
     (tmp_path / "day.txt").mkdir()
     with pytest.raises(InputError, match="cannot be read: Is a directory; give files of records, or the folder"):
         ingest_cdr([tmp_path / "day.txt"], TWO)
+
+
+def test_lines_that_stand_in_two_shards(tmp_path):
+    lines = published().splitlines(keepends=True)
+    (tmp_path / "a.txt").write_text("".join(lines[:200]))
+    (tmp_path / "b.txt").write_text("".join(lines[190:]))
+    traffic, report = ingest_cdr(find_cdr_files(tmp_path), TWO, sharded=True)
+    assert report.lines_in_two_shards == report.to_dict()["lines_in_two_shards"] == 10
+    assert f"{tmp_path / 'a.txt'} and {tmp_path / 'b.txt'}" in report.example_in_two_shards
+    assert "counted twice: 10 lines stand in two shards with the same values, the first: station" in report.summary()
+    (tmp_path / "b.txt").write_text("".join(lines[200:]))
+    _, report = ingest_cdr(find_cdr_files(tmp_path), TWO, sharded=True)
+    assert report.lines_in_two_shards == 0 and report.summary() == ""
+    by_country = [published(stations=(1, 2)), published(stations=(1, 2)).replace("\t39\t", "\t40\t")]
+    for name, text in zip("ab", by_country):
+        (tmp_path / f"{name}.txt").write_text(text)
+    _, report = ingest_cdr(find_cdr_files(tmp_path), TWO, sharded=True)
+    assert report.lines_in_two_shards == 0

@@ -12,9 +12,11 @@ import xarray as xr
 from stouter.data.coverage import drop_constant
 from stouter.data.dataset import StationScaler
 from stouter.data.labels import check_stations
+from stouter.data.stations import read_stations
 from stouter.data.tabular import read_traffic
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
 from stouter.files import InputError
+from stouter.pipeline.evaluate_tables import evaluate
 from stouter.pipeline.traffic_tables import read_traffic_table, to_array
 
 ROME = "Europe/Rome"
@@ -154,7 +156,10 @@ FRAMES = {  # name: (what is made, the right answer or the words of the refusal)
     "floats": (lambda: ids([7, 12], [7.0, 12.0]), ([7, 12], [3, 12])),
     "one number, one text": (lambda: ids([7, 12], [7, "12"]), ([7, 12], [3, 12])),
     "beyond 2^53": (lambda: ids([BIG, BIG + 1], [BIG, BIG + 1]), ([BIG, BIG + 1], [3, 12])),
-    "floats beyond 2^53": (lambda: ids([BIG, BIG + 1], [float(BIG), 12.0]), r"column station.*2\^53"),
+    "floats beyond 2^53": (
+        lambda: ids([BIG, BIG + 1], [float(BIG), 12.0]),
+        "row 0: expected a station id, .* last digits are lost",
+    ),
     "beyond 2^63": (lambda: ids([HUGE, HUGE + 1], [HUGE, HUGE + 1]), ([str(HUGE), str(HUGE + 1)], [3, 12])),
     "beyond 2^63 as text": (lambda: ids([HUGE, 12], [str(HUGE), "12"]), ([str(HUGE), "12"], [3, 12])),
     "NA is an id": (lambda: ids(["NA", "nan"], ["NA", "nan"]), (["NA", "nan"], [3, 12])),
@@ -165,7 +170,7 @@ FRAMES = {  # name: (what is made, the right answer or the words of the refusal)
     ),
     "no id": (lambda: from_frame(spoiled("station", None)), "row 5: no station"),
     "empty id": (lambda: from_frame(spoiled("station", " ")), "row 5: no station"),
-    "ids that are fractions": (lambda: ids([7, 12], [7.5, 12]), "column station.*7.5"),
+    "ids that are fractions": (lambda: ids([7, 12], [7.5, 12]), "row 0: expected a station id, 7.5 is neither"),
     "same id twice by space": (
         lambda: from_frame(pd.concat([ROWS, ROWS[:1].assign(station="A ")])),
         "station A at .* stands twice",
@@ -177,6 +182,12 @@ FRAMES = {  # name: (what is made, the right answer or the words of the refusal)
         "Food of station A is '1,234'.*text",
     ),
     "stations count half text": (lambda: check_stations(STATIONS.assign(Food=[3, "x"])), "Food of station B is 'x'"),
+    "stations other numbers": (lambda: list(check_stations(STATIONS.assign(height=[3, 4]))), ["lon", "lat"]),
+    "stations named counts": (
+        lambda: list(check_stations(STATIONS.assign(height=[3, 4], Food=1), ["height"])),
+        ["lon", "lat", "height"],
+    ),
+    "stations named count is not there": (lambda: check_stations(STATIONS, ["Food"]), "no column of numbers 'Food'"),
     "stations with names": (lambda: list(check_stations(STATIONS.assign(name=["Duomo", None]))), ["lon", "lat"]),
     "stations count nullable": (
         lambda: check_stations(STATIONS.assign(Food=pd.array([1, pd.NA], dtype="Int64"))),
@@ -482,3 +493,81 @@ def test_constant_stations():
     assert (kept.stations.index.tolist(), dropped) == (["A"], ["B", "C"])
     with pytest.raises(InputError, match="net .*constant"):
         drop_constant(traffic.select(stations=["B"]), "net")
+
+
+def test_numbers_that_are_no_counts_are_named_once(tmp_path, caplog):
+    "Heights of masts and mean traffic are no counts of places, whatever the door."
+    places = pd.DataFrame({"Cell": ["A", "B"], "lon": 9.1, "lat": [45.4, 45.5], "height": [30, 25], "Shop": [1, 2]})
+    rows = pd.DataFrame({"station": "A", "time": ["2013-11-01 00:00"], "value": 1.0})
+    places.to_csv(tmp_path / "masts.csv", index=False)
+    traffic = read_traffic(rows.rename(columns={"station": "Cell"}), ROME, tmp_path / "masts.csv", station="Cell")
+    assert list(traffic.counts) == ["Shop"]
+    assert [record.message for record in caplog.records] == [
+        "stations table: height not used; counts have the names of the eight categories of places, or are named: "
+        "counts=['height'] in Python, --counts FILE on the command line"
+    ]
+    named = read_traffic(
+        rows.rename(columns={"station": "Cell"}), ROME, tmp_path / "masts.csv", station="Cell", counts=["height"]
+    )
+    assert named.counts.height.tolist() == [30, 25]
+
+
+def test_evaluate_leaves_out_constant_stations(tmp_path):
+    hours = pd.date_range("2013-11-01", periods=21 * 24, freq="h", tz=ROME)
+    wave = pd.DataFrame({"time": hours, "service": "net", "value": 5 + np.sin(np.arange(504) / 4), "sample": 0})
+    real = pd.concat([wave.assign(station="A"), wave.assign(station="B", value=5.0)])
+    made = real[real.time >= hours[-168]]
+    found, alone = evaluate(real, made), evaluate(real[real.station == "A"], made[made.station == "A"])
+    assert found.methods == alone.methods and found.label["stations"] == 1
+    assert any("1 stations with traffic that never changes" in note and "(B)" in note for note in found.left_out)
+
+
+@pytest.fixture
+def write_book(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl", reason="openpyxl is not installed; stouter reads .xlsx if it is")
+
+    def write(rows, sheets=1):
+        book = openpyxl.Workbook()
+        for row in rows:
+            book.active.append(row)
+        for number in range(sheets - 1):
+            book.create_sheet(f"notes {number}")
+        book.save(tmp_path / "table.xlsx")
+        return tmp_path / "table.xlsx"
+
+    return write
+
+
+def test_excel(write_book):
+    "Ids as text and numbers, dates, blank rows at the end."
+    head = ["station", "time", "value", "lon", "lat"]
+    hours = [datetime.datetime(2013, 11, 1, hour) for hour in range(3)]
+    rows = [["007", hour, 1.5 + hour.hour, 9.1, 45.4] for hour in hours]
+    traffic = read_traffic(write_book([head, *rows, [None] * 5]), ROME)
+    assert traffic.stations.index.tolist() == ["007"] and traffic.values("value").sum() == 7.5
+    stations = read_stations(write_book([["id", "lon", "lat"], [7, 9.1, 45.4], ["8", 9.2, 45.5]]))
+    assert stations.index.tolist() == [7, 8] and stations.lon.tolist() == [9.1, 9.2]
+
+
+@pytest.mark.parametrize(
+    "rows, sheets, words",
+    [
+        ([["id", "lon", "lat"], [7, 9.1, 45.4]], 2, "2 sheets, Sheet, notes 0; save the one"),
+        ([["id", "lon", "lat"], [7, "=9+0.1", 45.4]], 1, "cell B2: a formula without a value"),
+        ([["id", "lon", "lat"], [1234567890123456, 9.1, 45.4]], 1, "row 2: Excel keeps 15 digits"),
+        ([["id", "lon", "Lon"], [7, 9.1, 45.4]], 1, "row 1: expected unique names of columns, got lon and Lon"),
+        ([["id", "lon", "lat"], [7, 9.1, 45.4], [8, "east", 45.4]], 1, "row 3: .* got east"),
+        ([["id", "lon", "lat"], [None, 9.1, 45.4]], 1, "row 2: no station id"),
+        ([], 1, "expected a workbook of Excel, got something else .an empty sheet"),
+    ],
+)
+def test_wrong_workbooks(write_book, rows, sheets, words):
+    with pytest.raises(InputError, match=f"table.xlsx.*{words}"):
+        read_stations(write_book(rows, sheets))
+
+
+def test_excel_needs_its_reader(tmp_path, monkeypatch):
+    (tmp_path / "table.xlsx").write_bytes(b"PK")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="table.xlsx: reading .xlsx needs openpyxl: pip install openpyxl; or save"):
+        read_stations(tmp_path / "table.xlsx")

@@ -12,12 +12,12 @@ from conftest import ROOT, n_lines
 import stouter
 
 FLOORS = [
-    {"files", "style", "optim"},
+    {"files", "style", "optim", "method_fields"},
     {"config", "data"},
     {"config_file", "patterns", "graphs", "diffusion", "denoisers", "evaluation"},
     {"training"},
-    {"baselines"},
-    {"pipeline"},
+    {"baselines", "joint"},
+    {"pipeline", "planning"},
     {"plots"},
     {"html_report", "run_card"},
     {"commands"},

@@ -1,5 +1,6 @@
 "A long generation that is killed, starved of disk or asked for something else: what must stay true."
 
+import json
 import multiprocessing
 import random
 import resource
@@ -111,6 +112,28 @@ def test_a_kill_while_joining_or_tidying_up(tiny_run, tmp_path, undisturbed, mon
     assert [p.name for p in tmp_path.iterdir()] == ["table.parquet"]
 
 
+def test_a_csv_has_the_rows_of_the_parquet_and_resumes(tiny_run, tmp_path, monkeypatch):
+    last = FIRST + pd.Timedelta(days=9)
+    table, text = tmp_path / "table.parquet", tmp_path / "table.csv"
+    make(tiny_run[0], table, last)
+    with monkeypatch.context() as m, pytest.raises(Stopped):
+        m.setattr("stouter.pipeline.generate.os", SimpleNamespace(replace=stop))
+        make(tiny_run[0], text, last)
+    assert not text.exists() and len(parts_of(text)) > 1
+    make(tiny_run[0], text, last)
+    expected, found = pd.read_parquet(table), pd.read_csv(text, parse_dates=["time"])
+    assert (found.time.dt.tz_convert("UTC") == expected.time.dt.tz_convert("UTC")).all()
+    names = ["station", "sample", "service", "status"]
+    assert (found[names].astype(str) == expected[names].astype(str)).all(axis=None)
+    assert (found.value.astype("float32") == expected.value).all()
+    note = json.loads((tmp_path / "table.csv.json").read_text())
+    assert note["content"] == "generated traffic, trained on a simulated city" and note["run"] == "tiny, seed 0"
+    assert note["unit"] == json.loads(pq.read_schema(table).metadata[b"stouter"])["unit"]
+    stamp = text.stat().st_mtime_ns
+    make(tiny_run[0], text, last)  # complete: nothing is made again
+    assert text.stat().st_mtime_ns == stamp and not parts_folder(text).exists()
+
+
 class Stopped(Exception):
     pass
 
@@ -169,7 +192,7 @@ def test_parts_of_another_request_are_refused(tiny_run, tmp_path):
     out.unlink()
     for words, says in (
         ({"seed": 1}, "seed: 0 there, 1 here"),
-        ({"stations": ["3"]}, "stations: '12 of 12 .* there, '1 of 12"),
+        ({"stations": ["3"]}, "stations: '12 known, 0 predicted .* there, '1 known"),
         ({"n_samples": 7}, "samples: 6 there, 7 here"),
     ):
         with pytest.raises(InputError, match=f"holds parts of another request .{says}"):

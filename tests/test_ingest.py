@@ -9,10 +9,11 @@ import sys
 import time
 from dataclasses import replace
 
+import kills
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SHARED, needs_data
+from conftest import SHARED, needs_data, stouter
 
 from stouter.data.cdr import find_cdr_files, ingest_cdr
 from stouter.data.cdr_format import zstd
@@ -214,3 +215,13 @@ def test_killed_at_ten_moments(tmp_path):
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"kept {tables[-1]}"
     assert open_traffic(tmp_path / "traffic.nc").dataset.identical(undisturbed.dataset)
+
+
+def test_a_kill_a_full_disk_and_two_processes(tmp_path):
+    "A short round of `make kills`: the same command finishes, with the bytes of a command that nothing disturbed."
+    stouter("simulate", tmp_path / "city", "--stations", 60, "--days", 12)
+    job = kills.make_jobs(tmp_path / "city", None)["ingest"]
+    counts = {kills.kill_often: 1, kills.full_disks: 1, kills.pairs: 1}
+    line, is_equal = kills.campaign("ingest", job, counts, tmp_path, random.Random(0))
+    assert is_equal, line
+    assert "1 kills" in line and "full disk: 1 x status" in line and "two processes: 1 x status 0 and 0" in line

@@ -14,10 +14,11 @@ from stouter.pipeline.studies import expand_study, load_study
 from stouter.pipeline.sweep import run_status
 
 SMALL = ["-p", "train.n_updates", "3", "-p", "graph.n_epochs", "2"]
+SHORT = [*SMALL, "-p", "diffusion.n_steps", "20", "-p", "diffusion.n_sampling_steps", "20"]  # the paper's T is slow
 STUDIES = {
-    "62_overall": SMALL,
-    "65_visualization": SMALL,
-    "66_case_study": [*SMALL, "--param", "n_seeds=2", "--param", "n_updates=5"],
+    "62_overall": SHORT,
+    "65_visualization": SHORT,
+    "66_case_study": [*SHORT, "--param", "n_seeds=2", "--param", "n_updates=5"],
     **dict.fromkeys(
         ("631_graph_ablation", "632_graph_variants", "633_fusion_variants", "64_diffusion_steps"),
         [*SMALL, "-p", "data.n_stations", "8"],

@@ -13,7 +13,8 @@ NBS = Path(__file__).parents[1] / "nbs"
 
 for index, folder in enumerate(map(Path, sys.argv[1:])):
     metrics = json.loads((folder / "metrics.json").read_text())
-    path = NBS / "results" / f"{metrics['dataset']}.json"
+    name = "_".join([metrics["dataset"], *([metrics["preset"]] if "preset" in metrics else [])])
+    path = NBS / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     provenance = json.loads((folder / "provenance.json").read_text())
     path.write_text(json.dumps({**metrics, "provenance": provenance}, indent=1) + "\n")

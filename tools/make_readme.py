@@ -21,7 +21,12 @@ FOLDERS = {
     "05_training": ("Training", "Batches, training state, trainer, generator and distillation (paper, section 5.4)."),
     "06_baselines": ("Baselines", "VAE, TCN-GAN and methods without training (paper, section 6.1.2)."),
     "07_evaluation": ("Evaluation", "Scores, calibration, realism and forecasting (paper, sections 6.1.3 and 6.6)."),
+    "07b_joint": ("Joint samples", "Dependence between stations and days, drawn in the noise of the sampler."),
     "08_pipeline": ("Pipeline", "All stages of a run, from a configuration to its metrics (paper, Figure 2)."),
+    "08b_planning": (
+        "Planning",
+        "Overload, new sites and sleeping sites, decided from generated traffic (paper, sections 1 and 7).",
+    ),
     "09_reports": ("Reports", "Figures, tables and the HTML page of finished runs."),
     "10_cli": ("Command line", "The command `stouter`."),
     "tutorials": ("Tutorials", "One job each, from files to a result."),

@@ -1,10 +1,12 @@
-"""Baselines: historical average, bootstrap, Gaussian, nearest stations, VAE and TCN-GAN."""
+"""Baselines: historical average, bootstrap, Gaussian, nearest stations, forest pool, VAE and TCN-GAN."""
 
 from .one_step import OneStepGenerator, OneStepNetwork, OneStepTask
 from .reference import (
     CALENDAR_BASELINES,
     EMBEDDING_BASELINES,
+    PLACE_BASELINES,
     Bootstrap,
+    ForestPool,
     Gaussian,
     HistoricalAverage,
     NearestStations,
@@ -15,9 +17,11 @@ from .vae import VAE
 __all__ = [
     "CALENDAR_BASELINES",
     "EMBEDDING_BASELINES",
+    "PLACE_BASELINES",
     "TCNGAN",
     "VAE",
     "Bootstrap",
+    "ForestPool",
     "Gaussian",
     "HistoricalAverage",
     "NearestStations",

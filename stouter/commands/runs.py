@@ -117,11 +117,16 @@ def run(
     p: Annotated[
         list[str] | None,
         typer.Option(
-            "-p", metavar="KEY VALUE", help="Override one field of the configuration, e.g. -p train.n_updates 500."
+            "-p",
+            metavar="KEY VALUE",
+            help="Override one field of the configuration, e.g. -p train.n_updates 500. "
+            "-p preset paper takes the paper's configuration; other overrides are above it.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random but the simulated city.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/run/NAME/seedS.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default runs/run/NAME/seedS, with a preset NAME_PRESET.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON at the end.")] = False,
 ) -> None:
     """Train and evaluate on one data set; resumes an interrupted run.
@@ -134,7 +139,11 @@ def run(
     """
     overrides = parse_overrides(p or [])
     checked = load_config(config, overrides, simulated)
-    out = out or Path("runs/run") / checked.name / f"seed{seed}"
+    out = out or Path("runs/run") / checked.folder_name / f"seed{seed}"
+    if checked.graph.station_features == "counts":
+        from stouter.pipeline.sources import check_counts
+
+        check_counts(checked, out)
     lock_run(out, checked, seed).close()
     if (out / "metrics.json").exists() and (out / "run.ipynb").exists():
         if read_json(out / "provenance.json", {}).get("inputs"):
@@ -161,37 +170,68 @@ def generate(
     out: Annotated[
         Path,
         typer.Option(
-            help="File of the table, .parquet: station, time (with zone), sample, service, value (in physical units)."
+            help="File of the table, .parquet or .csv: station, time (with zone), sample, service, value (in physical "
+            "units). Unit, run and request are in the metadata of the .parquet, or in .csv.json beside the .csv."
         ),
     ],
-    station: Annotated[list[str] | None, typer.Option(help="Only this station; may be given several times.")] = None,
+    station: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this station, with traffic or without; may be given several times."),
+    ] = None,
+    sites: Annotated[
+        Path | None,
+        typer.Option(
+            help="New places: CSV, parquet or GeoJSON of id, lon, lat, perhaps radius_m or polygons, with the counts "
+            "of the run as columns, or with --pois."
+        ),
+    ] = None,
+    pois: Annotated[
+        Path | None, typer.Option(help="Places of interest that are counted around --sites: GeoJSON, CSV, .osm.pbf")
+    ] = None,
+    city: Annotated[
+        Path | None,
+        typer.Option(help="Another city, without records: YAML with name, grid, pois or counts, and timezone."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of every station.")] = 1,
+    joint: Annotated[
+        bool,
+        typer.Option(
+            "--joint", help="Stations and days of a sample depend on each other, as needed for sums over them."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
-    """Generate traffic of any days for the stations of a finished run.
+    """Generate traffic of any days for stations, new sites or a city.
+
+    Stations and days are independent unless --joint is given; its first use calibrates a field on training days.
 
     Of a day only the weekday and the hours are used: holidays, season and growth are not modelled.
+    A row says whether its station was trained on (known) or not (predicted).
 
     \b
     Example:
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out week.parquet
+      stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
+        --samples 16 --out sites.parquet --sites new_sites.csv --pois map.osm.pbf
     """
     span = parse_days("--days", days)
-    check_suffix("--out", out, ".parquet")
+    check_suffix("--out", out, ".parquet", ".csv")
     check_finished(run_dir, ["weights.safetensors"])
-    from stouter.pipeline.generate import describe_days, make_request, write_traffic
+    from stouter.pipeline.generate import describe_request, make_request, write_traffic
     from stouter.pipeline.run import load_run
 
     results = load_run(run_dir, tqdm)
-    request = make_request(results.model, *span, samples, seed, station)
-    if caution := describe_days(request):
+    model = results.model_with(sites, pois, city, joint)
+    request = make_request(model, *span, samples, seed, station)
+    for caution in describe_request(request):
         typer.echo(f"caution: {caution}", err=True)
     rows = write_traffic(request, out, results.config.n_threads, tqdm)
     kind = " of a simulated city" if results.config.data.source.kind == "simulated" else ""
-    unit = request.model.traffic.unit
-    stations = format_count(len(request.rows), "station")
-    typer.echo(f"{format_count(rows, 'row')} of {stations}{kind} (unit: {unit}) -> {out}")
+    n, n_known, unit = len(request.places.table), int(request.places.is_known.sum()), model.traffic.unit
+    stations = format_count(n, "station") + (f" ({n_known} known, {n - n_known} predicted)" if n_known < n else "")
+    where = f"{kind} (city: {request.places.city}; unit: {unit})"
+    typer.echo(f"{format_count(rows, 'row')} of {stations}{where} -> {out}")
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #e85b0400
 def evaluate(
@@ -364,6 +404,7 @@ def sweep(
         done = sum((c.folder / "metrics.json").exists() for c in trials)
         typer.echo(f"{done}/{len(trials)}  {state:8}  {trial.dataset}  {trial.variant}  seed {trial.seed}")
 
+    typer.echo(runner.training_plan(trials).to_string(index=False, na_rep="", float_format="{:.1f}".format))
     failed = runner.sweep(trials, processes, report_state)
     for folder, error in failed.items():
         typer.echo(f"failed: {folder}: {error}", err=True)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PathPattern', 'RECORD_ENDINGS', 'CACHE_VERSION', 'find_cdr_files', 'find_left_out', 'cache_name', 'load_cached',
-           'read_cached', 'IngestReport', 'split_unknown_stations', 'check_overlap', 'start_of_day', 'make_hour_index',
-           'add_rows', 'stack_hours', 'read_files', 'ingest_cdr']
+           'read_cached', 'IngestReport', 'split_unknown_stations', 'check_overlap', 'find_shared_lines',
+           'start_of_day', 'make_hour_index', 'add_rows', 'stack_hours', 'read_files', 'ingest_cdr']
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #2dcfc80a
 import dataclasses
@@ -26,7 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .cdr_format import detect_format, validate_line
-from .cdr_scan import FileReport, find_line, read_file
+from .cdr_scan import FileReport, count_shared_lines, find_line, read_file
+from .ids import WHOLE_ID, describe_id
 from .labels import SERVICES, check_stations, check_timezone
 from .traffic import Traffic
 from ..files import InputError, atomic_write, hash_arrays
@@ -151,6 +152,9 @@ class IngestReport:
     hours_covered: int  # of these, with a record
     n_cached: int  # files whose tables were kept from an earlier run
     left_out: tuple[str, ...] = ()  # files beside them that were not read
+    lines_in_two_shards: int = 0  # of equal station, time, country and values; they are added up
+    example_in_two_shards: str = ""  # station, time and files of the first of them
+    places_left_out: str = ""  # what was left out of the places of interest or their counts, one line
 
     def to_frame(self) -> pd.DataFrame:
         "One row per file; the quarantine by fault in columns of its own."
@@ -173,7 +177,7 @@ class IngestReport:
         }
         return totals | asdict(self)
 
-    def summary(self) -> str:  # at most three lines; empty if nothing was set aside
+    def summary(self) -> str:  # at most five lines; empty if nothing was set aside
         "What was set aside or left out, in words for the screen."
         lines, faults = [], Counter()
         for file in self.files:
@@ -198,7 +202,12 @@ class IngestReport:
             names = ", ".join(self.left_out[:3])
             more = f" and {len(self.left_out) - 3:,} more" if len(self.left_out) > 3 else ""
             lines.append(f"left out: {names}{more}; only {', '.join(RECORD_ENDINGS[::3])} (also .gz, .zst) are read")
-        return "\n".join(lines)
+        if self.lines_in_two_shards:
+            lines.append(
+                f"counted twice: {self.lines_in_two_shards:,} lines stand in two shards with the same values, the "
+                f"first: {self.example_in_two_shards}; if a shard overlaps another, take these lines out of one"
+            )
+        return "\n".join([*lines, *([self.places_left_out] if self.places_left_out else [])])
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #fc5b95c6
 def split_unknown_stations(
@@ -247,6 +256,23 @@ def check_overlap(
                 advice = "it is one file that was given twice: give it once"
             raise InputError(f"{path} and {seen[key]} both hold {day}; {advice}")
     seen |= dict.fromkeys(keys, path)
+
+
+def find_shared_lines(
+    files: Sequence[Path],  # shards
+    slots: Sequence[pd.DataFrame],  # for each of them station, time and slots of its rows
+    timezone: str,  # IANA name of the city's time zone
+) -> tuple[int, str]:  # of `count_shared_lines`, for the shards that have a slot of a station in common
+    "Lines that stand in two shards; none is read again if no two shards have a slot in common."
+    rows = pd.concat(slots, keys=range(len(slots)), names=["file", None]).reset_index("file")
+    rows = rows[rows.duplicated(["station", "time"], keep=False)]
+    if rows.empty:
+        return 0, ""
+    bits = rows.slots.to_numpy()[:, None] >> np.arange(6) & 1
+    shared = rows.assign(**{f"slot{k}": bits[:, k] for k in range(6)}).groupby(["station", "time"])
+    n_files = shared[[f"slot{k}" for k in range(6)]].transform("sum").to_numpy()
+    numbers = np.unique(rows.file[((n_files > 1) & (bits == 1)).any(axis=1)])
+    return count_shared_lines([files[number] for number in numbers], timezone) if len(numbers) else (0, "")
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #33633905
 def start_of_day(
@@ -326,15 +352,16 @@ def read_files(
     sharded: bool,  # see `check_overlap`
     on_file: Callable[[int, int], None] | None,  # called with (files done, files in all)
 ) -> tuple[
-    dict[int, np.ndarray], list[FileReport], int
-]:  # volumes by hour, see `add_rows`; reports; files from the cache
-    "Read each file once. Raises `InputError`."
-    volumes, reports, seen, n_cached = {}, [], {}, 0
+    dict[int, np.ndarray], list[FileReport], int, tuple[int, str]
+]:  # volumes by hour, see `add_rows`; reports; files from the cache; see `find_shared_lines`
+    "Read each file once, shards that may overlap twice. Raises `InputError`."
+    volumes, reports, seen, slots, n_cached = {}, [], {}, [], 0
     for n_done, path in enumerate(files, 1):
         report, table, was_cached = read_cached(path, timezone, cache_dir)
         rows, others = split_unknown_stations(path, table, index, unknown_stations)
         check_overlap(path, rows, seen, timezone, sharded)
         add_rows(volumes, rows, index)
+        slots += [rows[["station", "time", "slots"]]] if sharded else []
         reports.append(dataclasses.replace(report, unknown_stations=others))
         n_cached += was_cached
         if on_file:
@@ -344,12 +371,12 @@ def read_files(
             f"none of the {len(files)} files holds a record of the {len(index)} stations given; "
             "is this the right table?"
         )
-    return volumes, reports, n_cached
+    return volumes, reports, n_cached, find_shared_lines(files, slots, timezone) if sharded else (0, "")
 
 # %% ../../nbs/01_data/04_cdr_ingest.ipynb #097133a7
 def ingest_cdr(
     files: list[Path],  # of records, each hour in one file only; .gz, .zst or plain
-    stations: pd.DataFrame,  # indexed by int64 ids; `lon`, `lat` in degrees, perhaps `area`, other numbers are counts
+    stations: pd.DataFrame,  # indexed by int64 ids; `lon`, `lat` in degrees, perhaps `area`, `radius_m`, counts
     timezone: str = "Europe/Rome",  # IANA name of the city's time zone
     unit: str = "CDR activity",  # of the volumes
     on_file: Callable[[int, int], None] | None = None,  # called with (files done, files in all)
@@ -357,19 +384,29 @@ def ingest_cdr(
     unknown_stations: str = "error",  # "error" or "skip" lines of stations that the table lacks
     sharded: bool = False,  # whether files may share hours, to be added up
     left_out: Sequence[Path] = (),  # files beside them that are not read, for the report (`find_left_out`)
+    counts: Sequence[str] | None = None,  # columns of counts in `stations`; those of `POI_CATEGORIES` if None
 ) -> tuple[Traffic, IngestReport]:
     "Raw records to hourly traffic (section 6.1.1). Raises `InputError` with file, line and remedy."
-    files, index = [Path(file) for file in files], check_stations(stations).index
-    if not files or index.dtype != "int64" or unknown_stations not in ("error", "skip"):
+    files, index = [Path(file) for file in files], check_stations(stations, counts).index
+    if index.dtype != "int64":
+        word = next((name for name in index if not WHOLE_ID.fullmatch(name)), index[0])
         raise InputError(
-            'expected files of records, stations with whole numbers as ids, unknown_stations "error" or "skip"; '
-            f"got {len(files)} files, {index.dtype} ids, unknown_stations {unknown_stations!r}"
+            f"stations table: station {describe_id(word)}; records have whole numbers as ids, without leading zeros; "
+            "give the table whose ids stand in the records"
+        )
+    if not files or unknown_stations not in ("error", "skip"):
+        raise InputError(
+            f'expected files of records, and unknown_stations "error" or "skip"; got {len(files)} files, '
+            f"unknown_stations {unknown_stations!r}"
         )
     check_timezone(timezone)
     cache_dir = cache_dir and Path(cache_dir)
-    volumes, reports, n_cached = read_files(files, index, timezone, cache_dir, unknown_stations, sharded, on_file)
+    volumes, reports, n_cached, shared = read_files(
+        files, index, timezone, cache_dir, unknown_stations, sharded, on_file
+    )
     hours_covered = len(volumes)
     values, present_ids, hours = stack_hours(volumes, index, timezone)
     names = tuple(str(path) for path in left_out)
-    report = IngestReport(tuple(reports), len(present_ids), len(hours), hours_covered, n_cached, names)
-    return Traffic.from_array(values, stations.loc[present_ids], hours, SERVICES, timezone, unit), report
+    report = IngestReport(tuple(reports), len(present_ids), len(hours), hours_covered, n_cached, names, *shared)
+    stations = stations.loc[present_ids]
+    return Traffic.from_array(values, stations, hours, SERVICES, timezone, unit, counts=counts), report

@@ -7,7 +7,7 @@ __all__ = ['N_STATISTICS', 'HALF_COUNT', 'FEW_DAYS', 'masked_mean', 'day_statist
            'random_subset']
 
 # %% ../../nbs/01_data/09b_known_days.ipynb #kd000004
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -68,6 +68,14 @@ class KnownDays:
     ) -> Tensor:  # (B, P) bool
         "Every period but the one to be generated."
         return self.date[None] != date[:, None]
+
+    def take(
+        self,
+        rows: np.ndarray,  # (n,) rows of `values`; -1 for a station without a known day
+    ) -> "KnownDays":  # of n stations
+        "The days of some stations, in this order."
+        rows = torch.as_tensor(rows)
+        return replace(self, values=torch.where((rows < 0)[:, None, None], torch.nan, self.values[rows]))
 
     def to(self, device: torch.device) -> "KnownDays":
         "All three tensors on `device`."

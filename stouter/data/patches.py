@@ -84,8 +84,8 @@ def read_patches(
     is_selected = np.isin(patch, range(len(poi)) if patch_ids is None else patch_ids)
     is_active = is_selected & values[..., 0].any(axis=1)
     values[:, np.isin(hours.hour, missing_hours)] = np.nan
-    services = "traffic", "users"
+    services, counts = ("traffic", "users"), list(stations.columns[2:])
     traffic = Traffic.from_array(
-        values[is_active], stations[is_active], hours, services, timezone, "unknown", "Shandong"
+        values[is_active], stations[is_active], hours, services, timezone, "unknown", "Shandong", counts
     )
     return traffic, stations[is_selected]

@@ -20,14 +20,8 @@ import shapely
 from scipy.spatial import cKDTree
 from shapely.geometry import shape
 
-from stouter.data.table_files import (
-    ID_COLUMNS,
-    find_id_column,
-    id_index,
-    id_text,
-    read_dataframe,
-    row_location,
-)
+from .ids import ID_COLUMNS, clean_ids, find_id_column
+from .table_files import read_dataframe, row_location
 from ..files import InputError
 
 # %% ../../nbs/01_data/05_stations.ipynb #854a3c22
@@ -103,8 +97,8 @@ def read_stations(
         raise InputError(
             f"{path}: expected rows with a column {expected}, got {len(table)} rows of {given}; add the id"
         )
-    index = id_index(table[id_column].tolist(), lambda row: row_location(path, row))
-    stations = table[["lon", "lat"]].set_index(index)
+    ids = clean_ids(table[id_column], lambda row: row_location(path, row), from_text=True, unique=True)
+    stations = table[["lon", "lat"]].set_index(pd.Index(ids, dtype=ids.dtype, name="station"))
     if n_same_position := int(stations.duplicated().sum()):
         stations.attrs = {"n_same_position": n_same_position}
     radius_km = read_radius_km(path, table)
@@ -310,25 +304,16 @@ def read_grid(
     path: Path,  # GeoJSON of polygons with the property `cellId`, degrees (EPSG:4326)
 ) -> pd.DataFrame:  # one row per cell, index `station`; lon, lat of the centroid in degrees, `area` the polygon
     "Coverage areas of the base stations. Raises `InputError` naming the file and the feature that is wrong."
-    areas, first = [], {}
+    areas, cells = [], []
     for number, feature in enumerate(read_features(path)):
         where = f"{path}, feature {number}"
-        cell = read_cell_id(feature, where)
-        try:
-            text = id_text(cell)
-        except ValueError as error:
-            raise InputError(f"{where}: expected a cellId, got {error}; write it as text") from None
-        if text in first:
-            raise InputError(
-                f"{where}: cellId {cell} stands in an earlier feature too, expected unique numbers; drop one"
-            )
+        cells.append(read_cell_id(feature, where))
         area = parse_geometry(feature, where)
         if area.area == 0:
             raise InputError(f"{where}: expected a polygon, got a {area.geom_type} without an inside; draw its outline")
-        first[text] = cell
         areas.append(area)
-    lon, lat = centres(areas)
-    index = id_index(list(first.values()), lambda row: f"{path}, feature {row}")
+    ids = clean_ids(cells, lambda row: f"{path}, feature {row}", from_text=True, unique=True)
+    index, (lon, lat) = pd.Index(ids, dtype=ids.dtype, name="station"), centres(areas)
     return pd.DataFrame({"lon": lon, "lat": lat, "area": np.array(areas)}, index=index)
 
 # %% ../../nbs/01_data/05_stations.ipynb #a5115058
@@ -339,6 +324,7 @@ GEOMETRY_READERS = {
     ".tsv": read_stations,
     ".parquet": read_stations,
     ".pq": read_stations,
+    ".xlsx": read_stations,
 }
 
 

@@ -116,15 +116,17 @@ class Traffic:
 # %% ../../nbs/01_data/01_traffic.ipynb #b618025e
 def traffic_from_array(
     values: np.ndarray,  # (N, H, S), or (samples, N, H, S) if generated; NaN = missing
-    stations: pd.DataFrame,  # (N, 2+) indexed by id; `lon`, `lat` in degrees, other numbers are counts
+    stations: pd.DataFrame,  # (N, 2+) indexed by id; `lon`, `lat` in degrees, perhaps `radius_m`, counts
     hours: pd.DatetimeIndex,  # (H,) start of each hour, with a zone
     services: Sequence[str],  # (S,) unique names
     timezone: str,  # IANA name of the city's time zone
     unit: str,  # of the volumes
     name: str = "",  # of the city
+    counts: Sequence[str] | None = None,  # columns of counts in `stations`; those of `POI_CATEGORIES` if None
 ) -> Traffic:
     "Label an array. Raises `InputError` or `ValueError`, see `to_dataset`."
-    return Traffic(to_dataset(values, stations, hours, services, {"timezone": timezone, "unit": unit, "name": name}))
+    attrs = {"timezone": timezone, "unit": unit, "name": name}
+    return Traffic(to_dataset(values, stations, hours, services, attrs, counts))
 
 
 def traffic_from_frame(
@@ -134,11 +136,12 @@ def traffic_from_frame(
     unit: str,  # of the values
     name: str = "",  # of the city
     where: str = "traffic table",  # file or table, for messages
+    counts: Sequence[str] | None = None,  # as in `traffic_from_array`
 ) -> Traffic:
     "Label a long table. Raises `InputError`, see `pivot_frame`."
     check_timezone(timezone)
     values, hours, services = pivot_frame(frame, stations, where, timezone)
-    return traffic_from_array(values, stations, hours, services, timezone, unit, name)
+    return traffic_from_array(values, stations, hours, services, timezone, unit, name, counts)
 
 
 Traffic.from_array = staticmethod(traffic_from_array)
@@ -366,15 +369,17 @@ def check_dataset(
     check_services(services)
     traffic = Traffic(dataset)
     check_timezone(traffic.timezone)
+    counts = [] if traffic.counts is None else list(traffic.counts)
     stations = traffic.stations if traffic.counts is None else traffic.stations.join(traffic.counts)
     if "area" in dataset:
         stations = stations.assign(area=dataset["area"].values)
         read_areas(stations)
-    check_stations(stations)
-    check_hours(traffic.hours, traffic.timezone)
+    check_stations(stations, counts)
+    hours = traffic.hours
+    check_hours(hours, traffic.timezone)
     if volume.nbytes <= MAX_SUMMARY_BYTES:
         copy = volume.copy(deep=False).values  # the volumes of the dataset stay on the disk
-        check_volumes(copy, stations.index, traffic.hours, services)
+        check_volumes(copy, stations.index, hours, services)
 
 
 def open_traffic(

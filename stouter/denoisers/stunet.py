@@ -51,11 +51,12 @@ class UNetBlock(nn.Module):
         hour_dim: int,  # d_t, length of an hour's embedding
         step_dim: int,  # length of the step embedding
         fusion: type[Fusion],  # a class of `FUSIONS`
+        residual_attention: bool = True,  # False: the attention alone, as printed
     ):
         super().__init__()
         self.first = STFFM(in_channels, out_channels, station_dim, hour_dim, step_dim, fusion)
         self.second = STFFM(out_channels, out_channels, station_dim, hour_dim, step_dim, fusion)
-        self.attention = ResidualAttention(attention, out_channels)
+        self.attention = ResidualAttention(attention, out_channels) if residual_attention else attention
 
     def embed_condition(
         self,
@@ -186,28 +187,29 @@ class STUnet(Denoiser):
         n_heads: int = 4,  # attention heads
         pool_hours: bool = False,  # True: one mean embedding of the hours for the whole period (ablation)
         n_fourier_features: int = 64,  # sines appended to F_s; 0 as in the paper
+        residual_attention: bool = True,  # x + attention(norm(x)); False: attention(x), as in the paper
     ):
         super().__init__()
         self.pool_hours = pool_hours
         channels = [base_channels * m for m in channel_multipliers]
         self.station_features = RandomFourierFeatures(station_dim, n_fourier_features)
         self.step_embedding = TimestepEmbedding(2 * base_channels)
-        stffm = (self.station_features.dim, hour_dim, 2 * base_channels, fusion)  # arguments of every STFFM
+        common = (self.station_features.dim, hour_dim, 2 * base_channels, fusion, residual_attention)  # of every block
         self.conv_in = ChannelsLastConv1d(1, channels[0])
         self.down_blocks = nn.ModuleList()
         for c_in, c_out in zip(channels[:1] + channels, channels):
-            self.down_blocks.append(DownUpBlock(c_in, c_out, LinearAttention(c_out, n_heads), *stffm))
+            self.down_blocks.append(DownUpBlock(c_in, c_out, LinearAttention(c_out, n_heads), *common))
         self.downsamplers = nn.ModuleList()
         for c in channels[:-1]:
             self.downsamplers.append(ChannelsLastConv1d(c, c, stride=2))
         c = channels[-1]
-        self.mid_block = MidBlock(c, c, MultiHeadAttention(c, n_heads), *stffm)
+        self.mid_block = MidBlock(c, c, MultiHeadAttention(c, n_heads), *common)
         self.upsamplers = nn.ModuleList()
         for c, c_below in zip(channels, channels[1:]):
             self.upsamplers.append(Upsample(c_below, c))
         self.up_blocks = nn.ModuleList()
         for c in channels:
-            self.up_blocks.append(DownUpBlock(2 * c, c, LinearAttention(c, n_heads), *stffm))
+            self.up_blocks.append(DownUpBlock(2 * c, c, LinearAttention(c, n_heads), *common))
         self.conv_out = ChannelsLastConv1d(channels[0], 1, kernel_size=1)
         self.init_weights()
 

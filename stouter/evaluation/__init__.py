@@ -27,6 +27,7 @@ from .real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY, real_baseline_rows, s
 from .realism import REALISM_GOALS, RealismEvaluator, n_complete_days, realism_metrics
 from .score_card import Difference, ScoreCard, difference, tidy_scores, to_markdown, to_tidy
 from .spatial import spatial_metrics
+from .sums import dependence, midnight_jump_ratio, sum_scores
 from .temporal import temporal_metrics
 from .two_sample_tests import two_sample_metrics
 
@@ -45,6 +46,7 @@ __all__ = [
     "WindowDataset",
     "case_study",
     "crps",
+    "dependence",
     "difference",
     "energy_score",
     "forecast_errors",
@@ -56,6 +58,7 @@ __all__ = [
     "max_coverage",
     "memorization_metrics",
     "metric_goals",
+    "midnight_jump_ratio",
     "n_complete_days",
     "pit_error",
     "pit_histogram",
@@ -67,6 +70,7 @@ __all__ = [
     "score",
     "seasonal_naive",
     "spatial_metrics",
+    "sum_scores",
     "temporal_metrics",
     "tidy_scores",
     "to_markdown",

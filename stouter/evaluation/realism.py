@@ -19,6 +19,7 @@ REALISM_GOALS = {
     "acf_mae": "lower",
     "daily_profile_mae": "lower",
     "weekly_profile_mae": "lower",
+    "day_of_week_error": "lower",
     "peak_hour_tv": "lower",
     "peak_hour_w1": "lower",
     "day_boundary_ratio": 1.0,

@@ -10,6 +10,7 @@ __all__ = ['MAX_EDGES', 'Subgraph', 'SubgraphLoader', 'in_edges', 'sce_loss', 'M
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #c81738ad
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -103,9 +104,10 @@ def sce_loss(
 class Mask(NamedTuple):
     "Masked nodes of one epoch, and what the encoder gets in their place."
 
-    masked: Tensor  # (N,) bool, in the loss, and zero before the decoder
+    masked: Tensor  # (N,) bool, zero before the decoder
     token_nodes: Tensor  # (N,) bool, features replaced by the mask token
     replacement: Tensor  # (N,) row whose features a node shows: its own, or a random one if it is replaced
+    in_loss: Tensor  # (N,) bool, the masked nodes, or all
 
 
 def sample_mask(
@@ -113,6 +115,7 @@ def sample_mask(
     mask_rate: float,  # share to mask, > 0, rounded to at least one node
     replace_rate: float = 0.0,  # share of the masked nodes that show another node's features instead of the token
     generator: torch.Generator | None = None,  # on the CPU, whatever the device of the graph
+    loss_on_all_nodes: bool = False,  # Eq. 3 as printed; False: the loss is over the masked nodes
 ) -> Mask:
     "Mask a fixed number of random nodes. Raises `ValueError` for a rate that is not in its range."
     if not (0 < mask_rate <= 1 and 0 <= replace_rate <= 1):
@@ -123,7 +126,8 @@ def sample_mask(
     token_nodes = masked.index_fill(0, noise_nodes, False)
     replacement = torch.arange(n_nodes)
     replacement[noise_nodes] = torch.randint(n_nodes, (len(noise_nodes),), generator=generator)
-    return Mask(masked, token_nodes, replacement)
+    in_loss = torch.ones_like(masked) if loss_on_all_nodes else masked
+    return Mask(masked, token_nodes, replacement, in_loss)
 
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #e0a708ab
 class MaskedGraph(NamedTuple):
@@ -134,7 +138,7 @@ class MaskedGraph(NamedTuple):
     x_replaced: Tensor  # (n, F) features for the encoder, for nodes without the token
     token_nodes: Tensor  # (n,) bool
     masked: Tensor  # (n,) bool
-    loss_mask: Tensor  # (n,) bool, masked seeds
+    loss_mask: Tensor  # (n,) bool, seeds that are masked, or all seeds
 
 
 def apply_mask(
@@ -145,7 +149,7 @@ def apply_mask(
     "Combine a mask with a subgraph."
     nodes, device = subgraph.nodes, graph.x.device
     masked = mask.masked[nodes]
-    loss_mask = masked.clone()
+    loss_mask = mask.in_loss[nodes]
     loss_mask[subgraph.n_seeds :] = False
     return MaskedGraph(
         subgraph.edge_index.to(device),
@@ -276,19 +280,19 @@ def pretrain(
     patience: int | None = None,  # epochs without a lower validation loss before it stops; None: never
     max_edges: int = MAX_EDGES,  # edges of a subgraph
     fanout: int | None = None,  # most edges into a node of a subgraph; None: all
+    loss_on_all_nodes: bool = False,  # Eq. 3 as printed; False: over the masked nodes
 ) -> tuple[GraphMAE, History]:  # the trained model; its losses
     """Train an autoencoder on one graph (section 4.3). Raises `ValueError` for an empty graph or a rate out of range.
 
-    >>> model, history = pretrain(graph, ENCODERS["gcn"], generator=torch.Generator().manual_seed(0))
-    >>> embedding = embed_nodes(model, graph)  # (N, 32), mean 0 and deviation 1 in each column"""
+    >>> embedding = embed_nodes(pretrain(graph, ENCODERS["gcn"])[0], graph)  # (N, 32), standardised columns"""
     model = build_autoencoder(graph, encoder, decoder, hidden_channels, embedding_dim, n_layers, gamma, generator)
     loader = SubgraphLoader(graph, max_edges, n_layers + 2)  # layers of the encoder, of the decoder, and one
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
-    validation_mask = sample_mask(graph.num_nodes, mask_rate, replace_rate, generator)
+    new_mask = partial(sample_mask, graph.num_nodes, mask_rate, replace_rate, generator, loss_on_all_nodes)
+    validation_mask = new_mask()
     history, early_stopping = History([], []), EarlyStopping(None if patience is None else patience + 1)
     for epoch in range(n_epochs):
-        mask = sample_mask(graph.num_nodes, mask_rate, replace_rate, generator)
-        history.train.append(run_epoch(model, masked_subgraphs(loader, mask, generator, fanout), optimizer))
+        history.train.append(run_epoch(model, masked_subgraphs(loader, new_mask(), generator, fanout), optimizer))
         history.validation.append(run_epoch(model, masked_subgraphs(loader, validation_mask, generator)))
         if on_epoch:
             on_epoch(epoch, history.train[-1], history.validation[-1])

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FeatureScaler', 'STATION_FEATURES', 'MAX_DRAWN_EDGES', 'radius_graph', 'Standardizer', 'validate_counts',
            'LogCountFeatures', 'CountFeatures', 'PositionFeatures', 'base_station_graph', 'isolated', 'describe_graph',
-           'plot_graph', 'save_graph']
+           'neighbourhood_mean', 'place_features', 'plot_graph', 'save_graph']
 
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #e3d0b76a
 import json
@@ -23,7 +23,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch_geometric.data import Data
 
-from ..data.stations import to_ecef
+from ..data.stations import to_ecef, to_local_km
 from ..files import atomic_write
 
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #5425f8a6
@@ -200,6 +200,31 @@ def describe_graph(
     if "empty" in graph:
         figures["without_pois"] = int(graph.empty.sum())
     return figures
+
+# %% ../../nbs/02_graphs/02_base_station_graph.ipynb #b48d76a4
+def neighbourhood_mean(
+    values: Tensor,  # (N, F)
+    edge_index: Tensor,  # (2, E) both directions of every edge
+) -> Tensor:  # (N, F)
+    "Mean over each node and its neighbours."
+    source, target = edge_index
+    n_values = 1 + torch.bincount(target, minlength=len(values))
+    return values.index_add(0, target, values[source]) / n_values[:, None]
+
+
+def place_features(
+    stations: pd.DataFrame,  # (N rows) lon, lat in degrees
+    counts: pd.DataFrame | None = None,  # (N rows) one column for each of F categories; None: positions
+    radius_km: float = 1.0,  # d_BS, km: largest distance of two neighbours
+) -> Tensor:  # (N, 3 F + 3) double, log counts, their means over one and over three steps; (N, 2) km on the map
+    "What is known of a place, for methods that are fitted on traffic. Raises `ValueError` for a count below 0."
+    lon, lat = stations["lon"].to_numpy(float), stations["lat"].to_numpy(float)
+    if counts is None:
+        return torch.from_numpy(to_local_km(lon, lat, (0.0, 0.0)))  # of a row alone, whatever else is asked for
+    edges, log_counts = radius_graph(lon, lat, radius_km), LogCountFeatures.log_counts(counts)
+    near = neighbourhood_mean(log_counts, edges)
+    district = neighbourhood_mean(neighbourhood_mean(near, edges), edges)
+    return torch.cat([log_counts, near, district], dim=1)
 
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #a83c2c64
 MAX_DRAWN_EDGES = 20_000

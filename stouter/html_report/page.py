@@ -111,9 +111,11 @@ def browser_context(
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #e9b1c6d5
 def plain_summary(
-    metrics: Mapping[str, float],  # of the trained method, with `coverage_80`
+    metrics: Mapping[str, float],  # of the trained method, with `coverage_80` where it has several samples
 ) -> str:  # one sentence
     "Coverage of the 80 % band in everyday words."
+    if "coverage_80" not in metrics:
+        return "In plain words: one day was generated for each real one, so there is no band to compare with."
     coverage = metrics["coverage_80"]
     width = "about right"
     if coverage < 0.75:
@@ -161,6 +163,7 @@ def run_context(
         "method": view.method,
         "summary": summarize_run(methods, view.method).removeprefix(f"**{view.method}**"),
         "plain_summary": plain_summary(methods[view.method]),
+        "caution": view.metrics.get("caution", ""),
         "facts": data_facts(view),
         "provenance": provenance_facts(view),
         "inputs": input_facts(view),

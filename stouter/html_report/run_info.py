@@ -274,6 +274,7 @@ METRIC_TITLES = {
     "coverage_80": "80 % coverage",
     "c2st_auc": "C2ST AUC",
     "nn_distance_ratio": "nearest-neighbour distance ratio",
+    "day_of_week_error": "day-of-week profile",
     "mae": "MAE",
     "rmse": "RMSE",
     "jsd_paper": "JSD (paper)",

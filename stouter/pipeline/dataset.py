@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
-           'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'pretrain_graphs', 'select_rows',
-           'embed_target', 'cut_periods', 'split_rows', 'Datasets', 'visible_periods', 'make_datasets']
+           'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
+           'describe_places', 'pretrain_graphs', 'select_rows', 'station_autoencoder', 'embed_city', 'cut_periods',
+           'split_rows', 'Datasets', 'visible_periods', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -33,19 +34,13 @@ from stouter.data.dataset import (
 from ..data.splits import StationSplit, split_stations
 from ..data.traffic import DIRECTIONS, Traffic, merge_directions, open_traffic, save_traffic
 from ..files import InputError, atomic_write, write_json
-from ..graphs.embeddings import Pretrained, embed_new_city, load_or_pretrain
+from ..graphs.embeddings import Pretrained, condition_table, embed_new_city, load_or_pretrain
 from ..graphs.encoders import ENCODERS
 from ..graphs.graphmae import GraphMAE, History, build_autoencoder, pretrain
-from stouter.graphs.spatial import (
-    STATION_FEATURES,
-    CountFeatures,
-    LogCountFeatures,
-    PositionFeatures,
-    base_station_graph,
-)
+from ..graphs.spatial import STATION_FEATURES, FeatureScaler, Standardizer, base_station_graph, place_features
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
 from .provenance import isolated_seed, no_progress
-from .sources import SOURCES
+from .sources import NO_COUNTS, SOURCES, USE_POSITIONS, select_days
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #f53b5efe
 def choose_service(
@@ -111,6 +106,8 @@ def describe_selection(
     used, n_all = {*traffic.stations.index, *constant}, len(records.stations)
     left_out = [str(station) for station in records.stations.index if station not in used]
     text = f"{len(traffic.stations)} of {n_all} stations used"
+    if data.first_day or data.last_day:
+        text += f", {records.hours[0].date()} to {records.hours[-1].date()} (data.first_day, data.last_day)"
     if constant:
         names = ", ".join(map(str, constant[:3])) + (", ..." if len(constant) > 3 else "")
         text += f"; {len(constant)} left out because their training traffic never changes ({names})"
@@ -174,6 +171,7 @@ def load_city(
     """
     folder.mkdir(parents=True, exist_ok=True)
     records, stations = open_source(data.source, folder, progress)
+    records = select_days(records, data.first_day, data.last_day)
     traffic, constant = select_stations(records, data)
     if not (folder / "selection.json").exists():
         counts = {"stations_used": len(traffic.stations), "stations_with_records": len(records.stations)}
@@ -191,15 +189,17 @@ class NamedGraph(NamedTuple):
     ids: list  # (N,) of its nodes
     encoder: str  # a word of `ENCODERS`
     decoder: str | None  # another one, or that of the encoder
-    feature_scaler: LogCountFeatures | CountFeatures | PositionFeatures | None  # fitted on the stations; None for hours
+    feature_scaler: FeatureScaler | None  # fitted on the stations; None for hours
 
 
 def build_graphs(
     g: GraphConfig,  # which edges, features and encoders
     stations: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
 ) -> dict[str, NamedGraph]:  # "time" and "space"
-    "Both graphs of section 4, not pretrained."
+    "Both graphs of section 4, not pretrained. Raises `InputError` for `counts` where there are none."
     counts = stations.drop(columns=["lon", "lat"]) if len(stations.columns) > 2 else None
+    if counts is None and g.station_features == "counts":
+        raise InputError(f"{NO_COUNTS}, and these stations have none; give counts with the traffic, {USE_POSITIONS}")
     features = STATION_FEATURES["position" if counts is None else g.station_features].fit(stations, counts)
     hours = temporal_graph(g.periodic, TEMPORAL_FEATURES[g.temporal_features], g.bidirectional)
     space = base_station_graph(stations, counts, g.radius_km, features)
@@ -234,6 +234,7 @@ def pretrain_graph(
             decoder=ENCODERS[graph.decoder] if graph.decoder else None,
             replace_rate=g.replace_rate,
             patience=g.patience,
+            loss_on_all_nodes=g.loss_on_all_nodes,
         )
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #5361b355
@@ -244,6 +245,33 @@ class Embeddings(NamedTuple):
     hour_table: Tensor  # F_t, (168, d_t)
     target_station_table: Tensor | None  # (M, d_s) of the stations of `city.target`
     pretrained: dict[str, Pretrained]  # "time" and "space"
+    place_table: Tensor  # (N, F) standardised features of the places, in the same order
+    target_place_table: Tensor | None  # (M, F) of the stations of `city.target`
+    place_scaling: Standardizer  # of these features
+
+
+def describe_stations(
+    g: GraphConfig,  # radius of a neighbourhood; whether stations are described by position
+    stations: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
+) -> Tensor:  # (N, F) double
+    "Features of the places of stations, not standardised."
+    by_position = g.station_features == "position" or len(stations.columns) == 2
+    return place_features(stations, None if by_position else stations.iloc[:, 2:], g.radius_km)
+
+
+def describe_places(
+    g: GraphConfig,  # see `describe_stations`
+    city: City,  # with a target or without
+) -> tuple[
+    Standardizer, list[Tensor]
+]:  # fitted on all stations; (N, F) of those with traffic, and (M, F) of the target's
+    "Features of the places, standardised by the stations of the city; in the order of `traffic.stations`."
+    scaling, tables = Standardizer.fit(describe_stations(g, city.stations)), []
+    for part in [city] if city.target is None else [city, city.target]:
+        features = scaling(describe_stations(g, part.stations[city.stations.columns]))
+        rows = part.stations.index.get_indexer(part.traffic.stations.index)
+        tables.append(features[torch.from_numpy(rows)].float())
+    return scaling, tables
 
 
 def pretrain_graphs(
@@ -260,19 +288,25 @@ def pretrain_graphs(
     A file is read if nothing that it depends on has changed. An embedding that `graph.ablate` names is zero.
     Raises `InputError` if the target city is not described as the first one.
     """
-    settings = {**g.model_dump(mode="json", exclude={"ablate"}), "seed": seed}
+    settings = {**g.model_dump(mode="json", exclude={"ablate", "station_condition"}), "seed": seed}
     pretrained = {}
     for stage, (name, graph) in enumerate(build_graphs(g, city.stations).items()):
         train = partial(pretrain_graph, g, name, graph, (seed, 10 + stage), progress)
         path = folder / f"graph_{name}.safetensors"
         pretrained[name] = load_or_pretrain(path, graph.data, graph.ids, settings, train, graph.feature_scaler)
     station, hour = select_rows(pretrained["space"], city.traffic), pretrained["time"].embedding
-    target = None if city.target is None else embed_target(g, city, pretrained["space"])
+    target = None
+    if city.target is not None:
+        every = embed_city(g, pretrained["space"], city.stations, city.target.stations, "data.target_source")
+        target = every[torch.from_numpy(city.target.stations.index.get_indexer(city.target.traffic.stations.index))]
+    scaling, (place, *target_place) = describe_places(g, city)
+    station = condition_table(g.station_condition, station, place)
+    target = None if target is None else condition_table(g.station_condition, target, *target_place)
     if "space" in g.ablate:
         station, target = torch.zeros_like(station), None if target is None else torch.zeros_like(target)
     if "time" in g.ablate:
         hour = torch.zeros_like(hour)
-    return Embeddings(station, hour, target, pretrained)
+    return Embeddings(station, hour, target, pretrained, place, *(target_place or [None]), scaling)
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #eeaeeb18
 def select_rows(
@@ -283,19 +317,11 @@ def select_rows(
     return space.embedding[torch.from_numpy(pd.Index(space.ids).get_indexer(traffic.stations.index))]
 
 
-def embed_target(
+def station_autoencoder(
     g: GraphConfig,  # of the pretraining
-    city: City,  # with a target
-    space: Pretrained,  # of its own stations
-) -> Tensor:  # (M, d_s), in the order of `city.target.traffic.stations`
-    "Embed the stations of the target city. Raises `InputError` where the two cities are not described alike."
-    stations, categories = city.target.stations, city.stations.columns[2:]
-    if set(categories) != set(stations.columns[2:]):
-        raise InputError(
-            f"data.target_source: it counts {', '.join(stations.columns[2:]) or 'nothing'}, "
-            f"the first city {', '.join(categories) or 'nothing'}; count the same categories in both"
-        )
-    build = partial(
+) -> Callable[[Graph], GraphMAE]:  # makes an untrained autoencoder for a graph of stations
+    "The autoencoder of base station graphs that a configuration describes."
+    return partial(
         build_autoencoder,
         encoder=ENCODERS[g.station_encoder],
         decoder=ENCODERS[g.station_decoder] if g.station_decoder else None,
@@ -304,11 +330,26 @@ def embed_target(
         n_layers=g.n_layers,
         gamma=g.gamma,
     )
+
+
+def embed_city(
+    g: GraphConfig,  # of the pretraining
+    space: Pretrained,  # of the first city
+    first: pd.DataFrame,  # its stations: lon, lat and the categories
+    other: pd.DataFrame,  # (M rows) stations of the other city, the same columns
+    where: str,  # field or file of the other city, for the message
+) -> Tensor:  # (M, d_s)
+    "Embed the stations of another city. Raises `InputError` where the two cities are not described alike."
+    categories = first.columns[2:]
+    if set(categories) != set(other.columns[2:]):
+        raise InputError(
+            f"{where}: it counts {', '.join(other.columns[2:]) or 'nothing'}, "
+            f"the first city {', '.join(categories) or 'nothing'}; count the same categories in both"
+        )
     try:
-        embedding = embed_new_city(space, build, stations, stations[categories], g.radius_km)
+        return embed_new_city(space, station_autoencoder(g), other, other[categories], g.radius_km)
     except ValueError as error:
-        raise InputError(f"data.target_source: {error}") from None
-    return embedding[torch.from_numpy(stations.index.get_indexer(city.target.traffic.stations.index))]
+        raise InputError(f"{where}: {error}") from None
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #ecc67c0d
 def cut_periods(
@@ -354,6 +395,8 @@ class Datasets:
     test_rows: np.ndarray  # rows of the test stations in `city.evaluated.traffic`
     scaler: StationScaler  # of the stations of `city.traffic`
     test_scaler: StationScaler  # of the stations of `city.evaluated.traffic`
+    place_table: Tensor  # (N, F) features of the places of `city.traffic`
+    test_place_table: Tensor  # (M, F) features of the places of `city.evaluated.traffic`
 
 
 def visible_periods(
@@ -380,10 +423,12 @@ def make_datasets(
     seen = partial(visible_periods, data)
     known = make_dataset(periods, scaler, *tables, seen(periods)).sel_stations(split.train)
     history, past, test_rows, test_scaler = known, periods, split.test, scaler
+    places = embeddings.place_table, embeddings.place_table
     if city.target is not None:
         past, test_periods, test_scaler = cut_periods(city.target.traffic, data)
         tables = embeddings.target_station_table, embeddings.hour_table
         history, test_rows = make_dataset(past, test_scaler, *tables), np.arange(len(past.station))
+        places = embeddings.place_table, embeddings.target_place_table
     visible = seen(past if data.protocol == "new_days" else past.isel(slice(0)))
     test = make_dataset(test_periods, test_scaler, *tables, visible).sel_stations(test_rows)
     if not len(known.drop_incomplete()) or not test.x.isfinite().any():
@@ -399,6 +444,5 @@ def make_datasets(
         tables = embeddings.station_table, embeddings.hour_table
         parts = [make_dataset(part, scaler, *tables, seen(parts[0])) for part in parts]
         train, validation = (part.sel_stations(split.train) for part in parts)
-    return Datasets(
-        train, validation, known, test, history, periods, past, test_periods, split, test_rows, scaler, test_scaler
-    )
+    parts, scalers = (train, validation, known, test, history, periods, past, test_periods), (scaler, test_scaler)
+    return Datasets(*parts, split, test_rows, *scalers, *places)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEMORIZATION_METRICS', 'Evaluation', 'EvaluationWindow', 'evaluate', 'check_complete', 'match_tables',
-           'explain_missing', 'evaluate_window']
+           'drop_without_scale', 'explain_missing', 'evaluate_window']
 
 # %% ../../nbs/08_pipeline/07b_evaluate_tables.ipynb #9e99da97
 import html
@@ -17,6 +17,7 @@ import torch
 
 from ..baselines.reference import CALENDAR_BASELINES
 from ..data.dataset import Condition, StationScaler, TrafficDataset, period_index
+from ..data.ids import match_ids, unknown_id
 from ..data.traffic import hour_of_week
 from ..evaluation.realism import MIN_DAYS, REALISM_GOALS, n_complete_days
 from ..files import InputError
@@ -52,6 +53,7 @@ class Evaluation(NamedTuple):
 class EvaluationWindow(NamedTuple):
     "Real and generated traffic of the same stations, as arrays."
 
+    stations: pd.Index  # (N,) ids
     real: np.ndarray  # (N, H) real traffic
     generated: np.ndarray  # (S, N, P * 24) generated traffic
     hours: pd.DatetimeIndex  # (H,) of the real traffic
@@ -82,6 +84,7 @@ def evaluate(
         names = [", ".join(map(str, table)) for table in (services, real.service.unique())]
         raise InputError(f"generated has services {names[0]}, real has {names[1]}; give one service that both have")
     window = match_tables(real[real.service == services[0]], generated, positions, seed)
+    window, left_out = drop_without_scale(window)
     label = {
         "service": str(services[0]),
         "seed": seed,
@@ -89,7 +92,8 @@ def evaluate(
         "test_periods": len(window.day_index),
         "n_samples": len(window.generated),
     }
-    return Evaluation(*evaluate_window(window), label)
+    methods, notes = evaluate_window(window)
+    return Evaluation(methods, [*left_out, *notes], label)
 
 
 def check_complete(
@@ -117,12 +121,10 @@ def match_tables(
     generated = generated.assign(time=generated.time.dt.tz_convert(real.time.dt.tz))
     values, stations, hours = to_array(generated, "generated")
     real_values, known, real_hours = to_array(real.assign(sample=0), "real")
-    row = known.astype(str).get_indexer(stations.astype(str))
+    row = match_ids(stations.tolist(), known.tolist())
     if row.min() < 0:
-        raise InputError(
-            f"station {stations[row.argmin()]} is in generated and not in real "
-            f"({len(stations)} against {len(known)} stations)"
-        )
+        unknown = unknown_id(stations.tolist()[row.argmin()], known.tolist(), "real", "leave it out of generated")
+        raise InputError(f"generated: {unknown} ({len(stations)} against {len(known)} stations)")
     try:
         index = period_index(hours)
     except ValueError as error:
@@ -143,9 +145,28 @@ def match_tables(
     history = period_index(real_hours)
     history = history[history[:, -1] < day_index[0, 0]]
     history = history if len(history) >= 14 else None
-    return EvaluationWindow(
-        real_values, values, real_hours, day_index, history, station_positions(stations, positions), seed
-    )
+    positions = station_positions(stations, positions)
+    return EvaluationWindow(stations, real_values, values, real_hours, day_index, history, positions, seed)
+
+
+def drop_without_scale(
+    window: EvaluationWindow,  # real and generated traffic
+) -> tuple[EvaluationWindow, list[str]]:  # the stations that have a scale; one sentence for each reason
+    "Leave out stations without real traffic that changes, as a run does. Raises `InputError` if none is left."
+    index = window.day_index if window.history_index is None else window.history_index
+    values = window.real[:, index].reshape(len(window.real), -1)
+    low, high = np.fmin.reduce(values, axis=1), np.fmax.reduce(values, axis=1)  # NaN for a station without data
+    has_scale, left_out = high > low, []
+    for is_out, reason in ((low == high, "traffic that never changes"), (np.isnan(low), "no value")):
+        if n := int(is_out.sum()):
+            names = ", ".join(map(str, window.stations[is_out][:3])) + (", ..." if n > 3 else "")
+            left_out.append(f"left out: {n} stations with {reason} in the real days to scale by ({names})")
+    if not has_scale.any():
+        raise InputError(f"real: {'; '.join(left_out)}; no station is left to evaluate")
+    positions = None if window.positions is None else window.positions[has_scale]
+    real, generated = window.real[has_scale], window.generated[:, has_scale]
+    stations = window.stations[has_scale]
+    return window._replace(stations=stations, real=real, generated=generated, positions=positions), left_out
 
 # %% ../../nbs/08_pipeline/07b_evaluate_tables.ipynb #cee231ad
 MEMORIZATION_METRICS = ("nn_distance_ratio", "membership_auc")
@@ -191,12 +212,9 @@ def explain_missing(
 def evaluate_window(
     window: EvaluationWindow,  # real and generated traffic
 ) -> tuple[dict[str, dict[str, float]], list[str]]:  # method -> metric -> value; what was left out
-    "Every row of the table. Raises `InputError` for a station without data."
+    "Every row of the table, for stations that have a scale."
     has_history = window.history_index is not None
-    try:
-        scaler = StationScaler.fit(window.real[:, window.history_index if has_history else window.day_index])
-    except ValueError as error:
-        raise InputError(f"real, in the days to scale by: {error}; leave these stations out of both tables") from None
+    scaler = StationScaler.fit(window.real[:, window.history_index if has_history else window.day_index])
     test, seed, n_samples = window.dataset(scaler, window.day_index), window.seed, len(window.generated)
     history = window.dataset(scaler, window.history_index if has_history else window.day_index[:0])
     week = hour_of_week(window.hours)[window.day_index]

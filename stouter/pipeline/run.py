@@ -7,7 +7,7 @@ __all__ = ['record_inputs', 'check_inputs', 'start_run', 'run', 'read_run', 'Run
 
 # %% ../../nbs/08_pipeline/09_run.ipynb #37ad51fa
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -17,7 +17,9 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ..config import ExperimentConfig
+from ..config_file import load_city_config
 from ..files import InputError, read_json, write_json
+from ..joint.field import LatentField
 from stouter.pipeline.dataset import (
     PERIOD_HOURS,
     City,
@@ -29,10 +31,12 @@ from stouter.pipeline.dataset import (
 )
 from .evaluate import evaluate_run, generate_samples, read_samples
 from .generate import TrafficModel
+from .joint_field import load_or_fit_field
 from .methods import DISPLAY_NAMES, Method, distill_method, train_method
+from .places import add_sites, city_places, run_places
 from .provenance import hash_files, no_progress, provenance
 from .run_folder import check_finished, lock_run, read_manifest
-from .sources import input_files
+from .sources import check_counts, input_files
 
 # %% ../../nbs/08_pipeline/09_run.ipynb #a9b0b45e
 def record_inputs(
@@ -85,8 +89,9 @@ def start_run(
 ) -> TextIO:  # the lock; keep it as long as the run works
     """Lock the folder and record provenance.
 
-    Raises `InputError` if the folder holds another run, is in use or cannot be written.
+    Raises `InputError` if the folder holds another run, is in use or cannot be written, or counts cannot be had.
     """
+    check_counts(config, folder)
     lock = lock_run(folder, config, seed)
     torch.set_num_threads(config.n_threads)
     check_inputs(config, folder, progress)
@@ -165,11 +170,36 @@ class RunResults:
 
     @property
     def model(self) -> TrafficModel:
-        "What generation needs of the run."
-        tables = self.embeddings.station_table, self.embeddings.hour_table
+        "What generation needs of the run, for the stations of its city; under `new_city` of the other one."
+        places = run_places(self.config, self.city, self.embeddings, self.data, self.seed)
         length, sampling = PERIOD_HOURS[self.config.data.period], self.config.diffusion.model_dump_json()
-        name = f"{self.config.name}, seed {self.seed}"
-        return TrafficModel(name, self.method, *tables, self.data.scaler, self.city.traffic, length, sampling)
+        name, hours = f"{self.config.name}, seed {self.seed}", self.embeddings.hour_table
+        origin = "a simulated city" if self.config.data.source.kind == "simulated" else "measured traffic"
+        return TrafficModel(name, self.method, places, hours, self.city.traffic, length, sampling, origin)
+
+    @property
+    def field(self) -> LatentField:
+        "The latent field of joint samples, calibrated when it is first asked for. Raises as `load_or_fit_field`."
+        sampling, stations = self.config.diffusion.model_dump_json(), self.city.traffic.stations
+        return load_or_fit_field(self.folder, self.method, self.data, stations, sampling, self.seed)
+
+    def model_with(
+        self,
+        sites: Path | None = None,  # file of sites, see `read_sites`
+        pois: Path | None = None,  # file of places to count around them
+        city: Path | None = None,  # YAML file of a city without records, in place of the run's own
+        joint: bool = False,  # samples that depend on each other over stations and days
+    ) -> TrafficModel:
+        "`model` for new sites, another city, or sites there. Raises `InputError` as `city_places` and `add_sites`."
+        model = self.model
+        places = model.places
+        if pois and not sites:
+            raise InputError(f"--pois {pois}: places are counted around sites; give --sites FILE too")
+        if city:
+            places = city_places(places, self.config, self.embeddings, load_city_config(city), str(city))
+        if sites:
+            places = add_sites(places, self.config, self.embeddings, Path(sites), pois)
+        return replace(model, places=places, field=self.field if joint else None)
 
 
 def load_run(

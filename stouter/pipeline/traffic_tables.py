@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from ..data.columns import check_frame, clean_ids, find_part_hours
+from ..data.columns import check_frame, find_part_hours
+from ..data.ids import clean_ids, match_ids, unknown_id
 from ..data.labels import check_hours
 from ..data.stations import read_station_geometry, to_ecef
 from ..data.traffic import open_traffic
@@ -68,11 +69,7 @@ def load_ids(
     for name, limit in (("lon", 180), ("lat", 90)):
         if name in arrays and not (np.abs(arrays[name].astype(float)) <= limit).all():
             raise InputError(f"{path}: key {name}: expected degrees up to {limit} for every station")
-    ids = clean_ids(pd.Series(arrays["stations"].tolist(), dtype=object), f"{path}: key stations")
-    unique, n = np.unique(ids, return_counts=True)
-    if n.max() > 1:
-        raise InputError(f"{path}: key stations: station {unique[n.argmax()]} stands twice; keep one")
-    return ids
+    return clean_ids(arrays["stations"].tolist(), lambda row: f"{path}: key stations, entry {row}", unique=True)
 
 # %% ../../nbs/08_pipeline/06_traffic_tables.ipynb #fdeaf6fc
 def read_npz(
@@ -203,10 +200,8 @@ def station_positions(
     "Positions in the order of the stations. Raises `InputError` for a station without one."
     if positions is None:
         return None
-    row = positions.index.astype(str).get_indexer(stations.astype(str))
+    row = match_ids(stations.tolist(), positions.index.tolist())
     if row.min() < 0:
-        raise InputError(
-            f"station {stations[row.argmin()]} has no position ({len(stations)} stations, {len(positions)} positions); "
-            "add it, or give no positions"
-        )
+        table, name = f"the table of {len(positions)} positions", stations.tolist()[row.argmin()]
+        raise InputError(unknown_id(name, positions.index.tolist(), table, "add it, or give no positions"))
     return positions[["lon", "lat"]].to_numpy(float)[row]

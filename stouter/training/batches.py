@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['fold_seed', 'make_generator', 'epoch_order', 'batch_index', 'sample_timesteps_and_noise', 'randomize_weekday',
-           'sample_keep_mask', 'sample_known_days', 'normalize_to_neg_one_to_one', 'unnormalize_to_zero_to_one']
+           'sample_keep_mask', 'sample_known_days', 'perturb_station', 'normalize_to_neg_one_to_one',
+           'unnormalize_to_zero_to_one']
 
 # %% ../../nbs/05_training/01_batches.ipynb #ee99e189
 from dataclasses import replace
@@ -63,9 +64,12 @@ def sample_timesteps_and_noise(
     n_steps: int,  # T
     seed: int,  # of the run
     update: int,  # 0, 1, ...
-) -> tuple[Tensor, Tensor]:  # (B,) diffusion steps in antithetic pairs; (B, 1, L) standard normal noise
-    "Steps and noise of one update; sample i and sample i + ceil(B / 2) get the steps t and T - 1 - t."
+    antithetic: bool = True,  # steps in pairs t and T - 1 - t, of the samples i and i + ceil(B / 2)
+) -> tuple[Tensor, Tensor]:  # (B,) diffusion steps; (B, 1, L) standard normal noise
+    "Diffusion steps and noise of one update."
     generator = make_generator(seed, 1, update)
+    if not antithetic:
+        return torch.randint(n_steps, shape[:1], generator=generator), torch.randn(shape, generator=generator)
     half = torch.randint(n_steps, ((shape[0] + 1) // 2,), generator=generator)
     return torch.cat([half, n_steps - 1 - half])[: shape[0]], torch.randn(shape, generator=generator)
 
@@ -107,6 +111,20 @@ def sample_known_days(
     if condition.known is None:
         return condition
     return replace(condition, known=random_subset(condition.known, make_generator(seed, 5, update)))
+
+# %% ../../nbs/05_training/01_batches.ipynb #3e364208
+def perturb_station(
+    station_emb: Tensor,  # (B, d) features of the stations of the whole batch
+    jitter: float,  # deviation of the normal noise, in units of the features
+    drop_prob: float,  # of all features of a sample to become zero, 0 to 1
+    seed: int,  # of the run
+    update: int,  # 0, 1, ...
+) -> Tensor:  # (B, d)
+    "Features of stations with noise, some of them zero."
+    generator = make_generator(seed, 6, update)
+    keep_mask = torch.rand(len(station_emb), 1, generator=generator) >= drop_prob
+    noise = jitter * torch.randn(station_emb.shape, generator=generator)
+    return (station_emb + noise.to(station_emb.device)) * keep_mask.to(station_emb.device)
 
 # %% ../../nbs/05_training/01_batches.ipynb #b76986d0
 def normalize_to_neg_one_to_one(x: Tensor) -> Tensor:

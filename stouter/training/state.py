@@ -85,6 +85,9 @@ class TrainingArguments:
     max_grad_norm: float = 1.0  # largest norm of the gradient; a longer one is scaled down
     ema_decay: float = 0.995  # of the averaged weights, see `make_ema`
     cond_drop_prob: float = 0.0  # probability that a sample loses its condition
+    antithetic_timesteps: bool = True  # whether the diffusion steps of a batch come in pairs t and T - 1 - t
+    station_jitter: float = 0.0  # deviation of normal noise on the features of a sample's station
+    station_drop_prob: float = 0.0  # probability that a sample loses the features of its station
     weekday_randomization: float = 1.0  # probability that a sample gets another day of its type
     validate_every: int = 100  # updates
     patience: int = 5  # validations without a lower loss before training stops; 0 never stops

@@ -27,6 +27,7 @@ from ..optim import optimizer_step
 from stouter.training.batches import (
     batch_index,
     normalize_to_neg_one_to_one,
+    perturb_station,
     randomize_weekday,
     sample_keep_mask,
     sample_known_days,
@@ -130,17 +131,20 @@ class DiffusionTask:
 
     def batch(self, update: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Condition | EmbeddedCondition]:
         "Clean traffic, steps, noise and condition: the part of the update's batch that this process computes."
-        index = batch_index(len(self.data), self.training_args.batch_size, self.seed, update)
-        condition = randomize_weekday(
-            self.data.condition[index], self.training_args.weekday_randomization, self.seed, update
-        )
+        args = self.training_args
+        index = batch_index(len(self.data), args.batch_size, self.seed, update)
+        condition = randomize_weekday(self.data.condition[index], args.weekday_randomization, self.seed, update)
         condition = sample_known_days(condition, self.seed, update)
         x0 = normalize_to_neg_one_to_one(self.data.x[index])
-        t, eps = sample_timesteps_and_noise(tuple(x0.shape), self.objective.schedule.n_steps, self.seed, update)
-        shard = shard_slice(self.training_args, self.fabric)
-        condition = condition[shard].to(device)
-        if self.training_args.cond_drop_prob:
-            keep_mask = sample_keep_mask(len(index), self.training_args.cond_drop_prob, self.seed, update)[shard]
+        n_steps = self.objective.schedule.n_steps
+        t, eps = sample_timesteps_and_noise(tuple(x0.shape), n_steps, self.seed, update, args.antithetic_timesteps)
+        shard = shard_slice(args, self.fabric)
+        station_emb, condition = condition.station_emb, condition[shard].to(device)
+        if args.station_jitter or args.station_drop_prob:
+            noisy = perturb_station(station_emb, args.station_jitter, args.station_drop_prob, self.seed, update)[shard]
+            condition = EmbeddedCondition(noisy.to(device), condition.hour_emb)
+        if args.cond_drop_prob:
+            keep_mask = sample_keep_mask(len(index), args.cond_drop_prob, self.seed, update)[shard]
             condition = drop_condition(condition, keep_mask.to(device))
         return *(v[shard].to(device) for v in (x0, t, eps)), condition
 

@@ -1,0 +1,129 @@
+"""Joint samples of a whole city: the latent field beside independent samples, Schaake shuffle, copula and stretches.
+
+    OMP_NUM_THREADS=1 python benchmarks/joint.py runs/run/demo/seed0 --out nbs/results/joint.json
+
+The field is calibrated on training days alone; the test days are generated once with each method. Stretches of real
+days are compared as they are; their single hours are those of training days. Runs that are in the file are not
+repeated. For each run one evening hour at all stations and the mean of the city in each hour are kept, of real traffic
+and of three samples, for the figure.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stouter.data.traffic import is_weekend
+from stouter.evaluation.calibration import interval_coverage
+from stouter.evaluation.marginals import jsd_pooled
+from stouter.evaluation.proper_scores import crps
+from stouter.evaluation.spatial import distance_bins
+from stouter.evaluation.sums import dependence, midnight_jump_ratio, sum_scores
+from stouter.files import write_json
+from stouter.joint.calibration import calibrate_field, generate_joint
+from stouter.joint.field import LatentField
+from stouter.joint.references import bootstrap_stretches, gaussian_copula, schaake_shuffle
+from stouter.pipeline.run import RunResults, load_run
+
+N_BINS, N_SHOWN, EVENING = 5, 3, 19  # bins of distance; samples in the figure; hour of the map
+
+
+def ordinal(days: pd.DatetimeIndex) -> np.ndarray:
+    "Local days as numbers."
+    return np.array([day.toordinal() for day in days.tz_localize(None)])
+
+
+def profiles(train: np.ndarray, train_weekend: np.ndarray, weekend: np.ndarray) -> np.ndarray:
+    "(N, Q, L) mean training day of each station and type of day; train (N, P, L)."
+    by_type = [np.nanmean(train[:, train_weekend == kind], axis=1) for kind in (False, True)]
+    return np.stack([by_type[int(kind)] for kind in weekend], axis=1)
+
+
+def measure(
+    real: np.ndarray,  # (N, Q, L) test days
+    generated: np.ndarray,  # (S, N, Q, L)
+    expected: np.ndarray,  # (N, Q, L) see `profiles`
+    lonlat: np.ndarray,  # (N, 2) degrees
+    day: np.ndarray,  # (Q,) ordinal numbers
+) -> dict:
+    "Everything that a row of the table has."
+    n_samples, length = len(generated), real.shape[2]
+    flat, flat_samples = real.reshape(-1, length), generated.reshape(n_samples, -1, length)
+    bin_of_pair = distance_bins(lonlat, N_BINS)[1]
+    found = [dependence(x - expected, day, bin_of_pair, N_BINS, 2) for x in (real, *generated[:8])]
+    dependent = {name: np.mean([each[name] for each in found[1:]], axis=0).tolist() for name in found[0]}
+    return {
+        "crps": crps(flat, flat_samples),
+        "jsd_pooled": jsd_pooled(flat, flat_samples),
+        "coverage_80": interval_coverage(flat, flat_samples),
+        **sum_scores(real, generated, lonlat),
+        "midnight_jump_ratio": midnight_jump_ratio(real, generated, day),
+        "dependence": dependent,
+        "dependence_of_real": {name: value.tolist() for name, value in found[0].items()},
+    }
+
+
+def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
+    "All methods of one run."
+    data, lonlat = run.data, run.city.traffic.stations[["lon", "lat"]].to_numpy()
+    days, test_days = ordinal(data.train_periods.days), ordinal(data.test_periods.days)
+    start = time.process_time()
+    field, rounds = calibrate_field(run.method, data.known, lonlat, days, run.seed, n_rounds, n_samples=6)
+    seconds = {"calibration": time.process_time() - start}
+    white = LatentField(field.origin, (), (0.0, 1.0), (0.0, 1.0))
+    train, real = data.known.cube.numpy(), data.test.cube.numpy()
+    weekday, test_weekday = (p.hour_of_week[:, 0] // 24 for p in (data.train_periods, data.test_periods))
+    weekend, test_weekend = (is_weekend(p.hour_of_week[:, 0]) for p in (data.train_periods, data.test_periods))
+    expected, rng = profiles(train, weekend, test_weekend), np.random.default_rng(run.seed)
+    samples = {}
+    for name, noise in (("independent", white), ("field", field)):
+        start, condition = time.process_time(), data.test.condition
+        samples[name] = generate_joint(run.method, condition, noise, lonlat, test_days, n_samples, run.seed)
+        seconds[name] = time.process_time() - start
+    residual = train - profiles(train, weekend, weekend)
+    samples["Schaake shuffle"] = schaake_shuffle(samples["independent"], train, weekday, test_weekday, rng)
+    samples["Gaussian copula"] = gaussian_copula(samples["independent"], residual, rng)
+    samples["real stretches"] = np.nan_to_num(bootstrap_stretches(train, weekday, test_weekday, n_samples, rng))
+    shown = {"real": real[None], **{name: samples[name][:N_SHOWN] for name in ("independent", "field")}}
+    return {
+        "methods": {name: measure(real, x, expected, lonlat, test_days) for name, x in samples.items()},
+        "distance_km": distance_bins(lonlat, N_BINS)[0].tolist(),
+        "field": asdict(field),
+        "rounds": rounds.round(4).to_dict("list"),
+        "seconds": seconds,
+        "stations": len(lonlat),
+        "days": len(test_days),
+        "training_days": len(days),
+        "samples": n_samples,
+        "updates": run.config.train.n_updates,
+        "base_channels": run.config.denoiser.base_channels,
+        "lonlat": lonlat.round(5).tolist(),
+        "city": {name: np.nanmean(x, 1).reshape(len(x), -1).round(4).tolist() for name, x in shown.items()},
+        "map": {name: (x - expected)[:, :, 2, EVENING].round(3).tolist() for name, x in shown.items()},
+    }
+
+
+def main() -> None:
+    "Measure what is not in the file yet."
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file; runs that it holds are not repeated")
+    parser.add_argument("--samples", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    table = json.loads(args.out.read_text()) if args.out.exists() else {}
+    for run in map(load_run, args.runs):
+        name = f"{run.config.name}/seed{run.seed}"
+        if name not in table:
+            table[name] = compare(run, args.samples, args.rounds)
+            write_json(args.out, table)
+            for method, row in table[name]["methods"].items():
+                print(name, method, {key: value for key, value in row.items() if not isinstance(value, dict)})
+
+
+if __name__ == "__main__":
+    main()
