@@ -178,6 +178,11 @@ class DataConfig(Config):
     n_validation_periods: int = Field(
         0, ge=0, description="last training periods held back for early stopping; 0 trains on all"
     )
+    known_days: bool = Field(
+        False,
+        description="whether the method sees statistics of a station's other training periods, a random subset of them "
+        "in training; stations that it was not trained on can then be asked for by some of their days",
+    )
 
     @model_validator(mode="after")
     def check_days_and_target(self) -> "DataConfig":
@@ -259,7 +264,7 @@ class DenoiserConfig(Config):
         64,
         ge=0,
         description="Fourier features of a station's embedding, beside it; 0 as in the paper and, by default, "
-        "with a protocol of unseen stations or an unseen city",
+        "with a protocol of unseen stations or an unseen city, and with data.known_days",
     )
 
 
@@ -370,7 +375,8 @@ class ExperimentConfig(Config):
         if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
             return given
         denoiser, is_used = given.get("denoiser", {}), is_read(str(given.get("method", "stouter")), "denoiser")
-        if given["data"].get("protocol", "new_days") == "new_days" or not isinstance(denoiser, dict) or not is_used:
+        new_days = given["data"].get("protocol", "new_days") == "new_days" and not given["data"].get("known_days")
+        if new_days or not isinstance(denoiser, dict) or not is_used:
             return given
         return {**given, "denoiser": {"n_fourier_features": 0, **denoiser}}
 

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from .known_days import KnownDays, make_known_days
 from .traffic import Traffic, hour_of_week, is_weekend
 
 # %% ../../nbs/01_data/10_dataset.ipynb #605db2c6
@@ -30,6 +31,11 @@ class PeriodArray:
     def days(self) -> pd.DatetimeIndex:  # (P,) first hour of each period, with zone
         "Start of each period."
         return self.hours[:: self.values.shape[2]]
+
+    @property
+    def day_numbers(self) -> np.ndarray:  # (P,) int64
+        "Local day of the start of each period, counted from the year 1."
+        return np.array([day.toordinal() for day in self.days], np.int64)
 
     def isel(
         self,
@@ -126,6 +132,8 @@ class Condition:
     hour_of_week: Tensor  # (B, L) long, row of `hour_table`
     station_table: Tensor  # (N, d_s) base station embeddings, F_s
     hour_table: Tensor  # (168, d_t) hour-of-week embeddings, F_t
+    known_days: KnownDays | None = None  # training periods of the N stations, where the denoiser may see some
+    known: Tensor | None = None  # (B, P) bool, which of them each sample sees
 
     @property
     def station_emb(self) -> Tensor:  # (B, d_s)
@@ -133,9 +141,13 @@ class Condition:
         return self.station_table[self.station]
 
     @property
-    def hour_emb(self) -> Tensor:  # (B, L, d_t)
-        "Embedding of each hour of each sample."
-        return self.hour_table[self.hour_of_week]
+    def hour_emb(self) -> Tensor:  # (B, L, d_t), or (B, L, d_t + 5) with known days
+        "Embedding of each hour of each sample, and statistics of the station's known days at that hour."
+        embedding = self.hour_table[self.hour_of_week]
+        if self.known_days is None:
+            return embedding
+        statistics = self.known_days.statistics(self.station, self.known, self.weekend)
+        return torch.cat([embedding, statistics], -1)
 
     @property
     def weekend(self) -> Tensor:  # (B,) bool
@@ -147,11 +159,13 @@ class Condition:
 
     def __getitem__(self, index: slice | Tensor) -> "Condition":
         "The samples at `index` (a slice, mask or LongTensor); the tables are shared."
-        return replace(self, station=self.station[index], hour_of_week=self.hour_of_week[index])
+        known = None if self.known is None else self.known[index]
+        return replace(self, station=self.station[index], hour_of_week=self.hour_of_week[index], known=known)
 
     def to(self, device: torch.device) -> "Condition":
-        "All four tensors on `device`."
-        return Condition(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+        "Every tensor on `device`."
+        parts = (getattr(self, name) for name in self.__dataclass_fields__)
+        return Condition(*(None if part is None else part.to(device) for part in parts))
 
 # %% ../../nbs/01_data/10_dataset.ipynb #ea3cd2f4
 @dataclass(frozen=True)
@@ -205,8 +219,12 @@ def make_dataset(
     scaler: StationScaler,  # fitted on the training periods of the same stations
     station_table: Tensor,  # (N, d_s) embedding of each station, in the order of `periods.station`
     hour_table: Tensor,  # (168, d_t) embedding of each hour of the week
+    known: PeriodArray | None = None,  # training periods of the same stations that the denoiser may see
 ) -> TrafficDataset:  # N * P samples
-    "Every station on every period. Raises `ValueError` if the table and the stations differ in number."
+    """Every station on every period; of the known periods a sample sees all but its own.
+
+    Raises `ValueError` if the table and the stations differ in number.
+    """
     n_stations, n_periods, length = periods.values.shape
     if len(station_table) != n_stations:
         raise ValueError(f"{n_stations} stations but {len(station_table)} rows of embeddings; embed the same stations")
@@ -214,4 +232,9 @@ def make_dataset(
     x = scaler.transform(periods.values.reshape(n_stations * n_periods, length), station)
     week = np.tile(periods.hour_of_week, (n_stations, 1))
     condition = Condition(torch.from_numpy(station), torch.from_numpy(week), station_table, hour_table)
+    if known is not None:
+        scaled = scaler.transform(known.values.swapaxes(0, 1), np.arange(n_stations)).swapaxes(0, 1)
+        known_days = make_known_days(scaled, known.hour_of_week, known.day_numbers)
+        others = known_days.others(torch.from_numpy(np.tile(periods.day_numbers, n_stations)))
+        condition = replace(condition, known_days=known_days, known=others)
     return TrafficDataset(torch.from_numpy(x.astype(np.float32)), condition, n_stations)

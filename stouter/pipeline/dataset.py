@@ -6,7 +6,7 @@
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
            'describe_places', 'pretrain_graphs', 'select_rows', 'station_autoencoder', 'embed_city', 'cut_periods',
-           'split_rows', 'Datasets', 'make_datasets']
+           'split_rows', 'Datasets', 'visible_periods', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -399,6 +399,14 @@ class Datasets:
     test_place_table: Tensor  # (M, F) features of the places of `city.evaluated.traffic`
 
 
+def visible_periods(
+    data: DataConfig,  # `known_days` is read
+    periods: PeriodArray,  # training periods
+) -> PeriodArray | None:
+    "The periods that a method may see, or None where it sees none (`data.known_days`)."
+    return periods if data.known_days else None
+
+
 def make_datasets(
     data: DataConfig,  # periods, protocol, validation
     city: City,  # its traffic
@@ -412,7 +420,8 @@ def make_datasets(
     periods, test_periods, scaler = cut_periods(city.traffic, data)
     split = split_rows(data, city.traffic.stations, seed)
     tables = embeddings.station_table, embeddings.hour_table
-    known = make_dataset(periods, scaler, *tables).sel_stations(split.train)
+    seen = partial(visible_periods, data)
+    known = make_dataset(periods, scaler, *tables, seen(periods)).sel_stations(split.train)
     history, past, test_rows, test_scaler = known, periods, split.test, scaler
     places = embeddings.place_table, embeddings.place_table
     if city.target is not None:
@@ -420,7 +429,8 @@ def make_datasets(
         tables = embeddings.target_station_table, embeddings.hour_table
         history, test_rows = make_dataset(past, test_scaler, *tables), np.arange(len(past.station))
         places = embeddings.place_table, embeddings.target_place_table
-    test = make_dataset(test_periods, test_scaler, *tables).sel_stations(test_rows)
+    visible = seen(past if data.protocol == "new_days" else past.isel(slice(0)))
+    test = make_dataset(test_periods, test_scaler, *tables, visible).sel_stations(test_rows)
     if not len(known.drop_incomplete()) or not test.x.isfinite().any():
         raise InputError(
             "data.min_coverage: no training period is without a missing hour, or no test period has any; raise it"
@@ -432,6 +442,7 @@ def make_datasets(
         except ValueError as error:
             raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
         tables = embeddings.station_table, embeddings.hour_table
-        train, validation = (make_dataset(part, scaler, *tables).sel_stations(split.train) for part in parts)
+        parts = [make_dataset(part, scaler, *tables, seen(parts[0])) for part in parts]
+        train, validation = (part.sel_stations(split.train) for part in parts)
     parts, scalers = (train, validation, known, test, history, periods, past, test_periods), (scaler, test_scaler)
     return Datasets(*parts, split, test_rows, *scalers, *places)

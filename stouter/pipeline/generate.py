@@ -194,10 +194,17 @@ class TrafficModel:
     field: LatentField | None = None  # of joint samples; independent ones if None
 
     def sample(
-        self, embedding: Tensor, row: np.ndarray, week: np.ndarray, noise: list[torch.Generator] | np.ndarray
-    ) -> np.ndarray:  # (B, L) float32
-        "Scaled traffic of rows (B,) of F_s (n, d_s) in hours of the week (B, L), from noise streams or noise (B, L)."
-        condition = Condition(torch.from_numpy(row), torch.from_numpy(week), embedding, self.hour_table)
+        self,
+        places: SelectedPlaces,  # n places
+        row: np.ndarray,  # (B,) rows of the places
+        week: np.ndarray,  # (B, L) hours of the week
+        day: np.ndarray,  # (B,) number of each period's first day; of known days this one is not seen
+        noise: list[torch.Generator] | np.ndarray,  # streams, or noise (B, L)
+    ) -> np.ndarray:  # (B, L) float32, scaled
+        "Scaled traffic of places in hours of the week."
+        days, tables = places.known_days, (places.embedding, self.hour_table)
+        known = None if days is None else days.others(torch.from_numpy(day))
+        condition = Condition(torch.from_numpy(row), torch.from_numpy(week), *tables, days, known)
         if isinstance(noise, np.ndarray):
             return integrate_noise(self.method, condition, torch.from_numpy(noise), len(row)).numpy()
         return self.method.sample(condition, 1, noise, len(row))[0].numpy()
@@ -241,6 +248,7 @@ class GenerationRequest:
         scale_error = np.float64(places.head.residual_std if places.head else 0)
         ids = np.frombuffer("\n".join(map(str, places.table.index)).encode(), np.uint8)
         numbers = places.embedding.numpy(), places.scaler.min_, places.scaler.range_, places.key, scale_error, ids
+        days = () if places.known_days is None else (places.known_days.values.numpy(),)
         return {
             "run": model.name,
             "city": places.city,
@@ -248,7 +256,7 @@ class GenerationRequest:
             "days": f"{self.first.date()}:{self.last.date()}",
             "samples": self.n_samples,
             "seed": self.seed,
-            "stations": f"{n_known} known, {len(places.table) - n_known} predicted ({hash_arrays(*numbers)})",
+            "stations": f"{n_known} known, {len(places.table) - n_known} predicted ({hash_arrays(*numbers, *days)})",
             "block": BLOCK_SIZE,
             "unit": model.traffic.unit,
             "content": f"generated traffic, trained on {model.trained_on}",
@@ -307,7 +315,7 @@ def generate_block(
         noise = draw_noise(request.model.field, lonlat, places.key[station], day, sample, request.seed)
     else:
         noise = places.noise(request.seed, station, day, sample)
-    x = request.model.sample(places.embedding, station, week[period], noise)
+    x = request.model.sample(places, station, week[period], day, noise)
     volume = places.scaler.inverse_transform(x, station) * places.scale_factors(request.seed, station, sample)[:, None]
     return volume[: len(items[0])].astype(np.float32)
 

@@ -225,7 +225,7 @@ def train_method(
     """
     condition = data.train.condition
     with isolated_seed(seed, 20):
-        method = build_method(config, condition.station_table.shape[1], condition.hour_table.shape[1])
+        method = build_method(config, condition.station_table.shape[1], condition[:1].hour_emb.shape[-1])
     if not (folder / "weights.safetensors").exists():
         training_args, checkpoint = load_training_args(config, data.train, folder), folder / "checkpoint.pt"
         with progress_callback(progress, training_args.n_updates, "train") as on_update:

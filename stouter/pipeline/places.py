@@ -22,6 +22,7 @@ from torch_geometric.data import Data as Graph
 
 from ..config import CityConfig, ExperimentConfig
 from ..data.dataset import StationScaler
+from ..data.known_days import KnownDays
 from ..data.poi_categories import CATEGORIES, read_categories
 from ..files import InputError
 from ..graphs.embeddings import condition_table
@@ -82,6 +83,7 @@ class SelectedPlaces:
     city: str  # name, for the metadata
     timezone: str  # IANA name
     warnings: list[str]  # one line each
+    known_days: KnownDays | None = None  # (n, P, L), where the method sees some; NaN for predicted places
 
     @property
     def is_known(self) -> np.ndarray:  # (n,) bool
@@ -126,6 +128,7 @@ class Places:
     city: str  # name of the city
     timezone: str  # IANA name
     cautions: tuple[str, ...] = ()  # what is to be said of every predicted place
+    known_days: KnownDays | None = None  # of the first rows, the stations of the run, where the method sees some
     n_sites: int = 0  # the last rows: sites of a file, which every request has
 
     @property
@@ -178,7 +181,8 @@ def select_places(
         unlike = describe_unlike(stations.iloc[new], places.training, distance_km, places.categories)
         warnings = [*places.cautions, *unlike]
     key = np.array([row if is_row else id_key(i) for row, is_row, i in zip(rows, is_known, stations.index)], np.int64)
-    return SelectedPlaces(table, key, embedding, scaler, head, places.city, places.timezone, warnings)
+    days = places.known_days and places.known_days.take(np.where(is_known, rows, -1))
+    return SelectedPlaces(table, key, embedding, scaler, head, places.city, places.timezone, warnings, days)
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #9f424a41
 def empty_scaler(
@@ -274,6 +278,7 @@ def own_places(
         config.name,
         city.traffic.timezone,
         describe_run(config, by_position),
+        data.known.condition.known_days,
     )
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #8e27506b

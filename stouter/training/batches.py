@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['fold_seed', 'make_generator', 'epoch_order', 'batch_index', 'sample_timesteps_and_noise', 'randomize_weekday',
-           'sample_keep_mask', 'perturb_station', 'normalize_to_neg_one_to_one', 'unnormalize_to_zero_to_one']
+           'sample_keep_mask', 'sample_known_days', 'perturb_station', 'normalize_to_neg_one_to_one',
+           'unnormalize_to_zero_to_one']
 
 # %% ../../nbs/05_training/01_batches.ipynb #ee99e189
 from dataclasses import replace
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..data.dataset import Condition
+from ..data.known_days import random_subset
 
 # %% ../../nbs/05_training/01_batches.ipynb #32712269
 def fold_seed(
@@ -98,6 +100,17 @@ def sample_keep_mask(
 ) -> Tensor:  # (B,) bool, False where the condition is dropped
     "Which samples of an update keep their condition."
     return torch.rand(n, generator=make_generator(seed, 4, update)) >= prob
+
+
+def sample_known_days(
+    condition: Condition,  # of B samples
+    seed: int,  # of the run
+    update: int,  # 0, 1, ...
+) -> Condition:  # the same samples; each sees a random subset of the days that it may see
+    "Draw which days of its station a sample sees, see `random_subset`; nothing changes where no days are known."
+    if condition.known is None:
+        return condition
+    return replace(condition, known=random_subset(condition.known, make_generator(seed, 5, update)))
 
 # %% ../../nbs/05_training/01_batches.ipynb #3e364208
 def perturb_station(

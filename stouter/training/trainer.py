@@ -30,6 +30,7 @@ from stouter.training.batches import (
     perturb_station,
     randomize_weekday,
     sample_keep_mask,
+    sample_known_days,
     sample_timesteps_and_noise,
 )
 from stouter.training.state import (
@@ -133,6 +134,7 @@ class DiffusionTask:
         args = self.training_args
         index = batch_index(len(self.data), args.batch_size, self.seed, update)
         condition = randomize_weekday(self.data.condition[index], args.weekday_randomization, self.seed, update)
+        condition = sample_known_days(condition, self.seed, update)
         x0 = normalize_to_neg_one_to_one(self.data.x[index])
         n_steps = self.objective.schedule.n_steps
         t, eps = sample_timesteps_and_noise(tuple(x0.shape), n_steps, self.seed, update, args.antithetic_timesteps)

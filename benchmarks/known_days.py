@@ -1,0 +1,147 @@
+"""CRPS against the number of known days, at stations that a method was never trained on.
+
+    OMP_NUM_THREADS=1 python benchmarks/known_days.py runs/known_days --json nbs/results/known_days.json
+
+Nanjing, blocks held out (`new_stations`), `data.known_days`. Of each held-out station the last k training days are
+known; nothing is trained again. The scale of a station follows from the same k days: their range, times the median of
+the ratio of the range of all training days to that of k days at the training stations, and its deviation drawn for each
+sample. All errors are in units of the station's range in all its training days, which no method sees. With no day known
+only the shape is judged, in the true scale. Finished runs and rows are not computed again.
+"""
+
+import argparse
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stouter.config_file import load_config
+from stouter.data.dataset import StationScaler
+from stouter.data.known_days import make_known_days
+from stouter.evaluation.calibration import interval_coverage
+from stouter.evaluation.proper_scores import crps
+from stouter.files import read_json, write_json
+from stouter.pipeline.dataset import City, Datasets, load_city, make_datasets, pretrain_graphs
+from stouter.pipeline.methods import Method, train_method
+from stouter.training.batches import make_generator
+
+N_SAMPLES, NEIGHBOURS = 32, 10
+KNOWN = (0, 1, 2, 3, 5, 7, 14)
+SETTINGS = {"data.protocol": "new_stations", "data.known_days": "true", "train.n_updates": "1500"}
+
+
+def scale_of_days(
+    days: np.ndarray,  # (n, k, L) known days, physical units
+    training: np.ndarray,  # (N, P, L) all days of the training stations
+    rng: np.random.Generator,  # of the samples' scales
+) -> tuple[np.ndarray, np.ndarray]:  # (S, n) smallest volumes and ranges
+    "Scale of stations from k days, drawn for each sample."
+    few = training[:, -days.shape[1] :]
+    low, span = (f(training, (1, 2)) for f in (np.nanmin, np.ptp))
+    few_low, few_span = few.min((1, 2)), np.maximum(np.ptp(few, (1, 2)), 1e-6 * span)
+    log_ratio, lower = np.log(span / few_span), np.median((few_low - low) / span)
+    z = rng.normal(size=(N_SAMPLES, len(days)))
+    drawn = np.ptp(days, (1, 2)) * np.exp(np.median(log_ratio) + log_ratio.std() * z)
+    return np.maximum(days.min((1, 2)) - lower * drawn, 0), drawn
+
+
+def nearest_stations(
+    city: City,  # its stations
+    data: Datasets,  # which of them are held out
+) -> np.ndarray:  # (n, NEIGHBOURS) rows of training stations
+    "The training stations nearest to each held-out one on the map."
+    lonlat = city.traffic.stations[["lon", "lat"]].to_numpy()
+    train, test = lonlat[data.split.train], lonlat[data.test_rows]
+    distance = ((test[:, None] - train[None]) ** 2).sum(-1)
+    return data.split.train[distance.argsort(1)[:, :NEIGHBOURS]]
+
+
+def sample_network(
+    method: Method,  # trained
+    data: Datasets,  # test periods and their conditions
+    scaled: np.ndarray,  # (n, k, L) known days of the held-out stations
+) -> np.ndarray:  # (S, n, P', L) scaled as the known days
+    "Samples of the network, told k days of each held-out station."
+    periods, k = data.history_periods, scaled.shape[1]
+    values = np.full((len(periods.station), k, scaled.shape[2]), np.nan)
+    values[data.test_rows] = scaled
+    dates = periods.hour_of_week[len(periods.days) - k :], periods.day_numbers[len(periods.days) - k :]
+    condition = replace(
+        data.test.condition,
+        known_days=make_known_days(values, *dates),
+        known=torch.ones(len(data.test.condition), k, dtype=torch.bool),
+    )
+    x = method.sample(condition, N_SAMPLES, make_generator(7)).numpy()
+    return x.reshape(N_SAMPLES, len(data.test_rows), -1, x.shape[-1])
+
+
+def score_rows(city: City, data: Datasets, method: Method, k: int, seed: int) -> dict[str, dict[str, float]]:
+    "CRPS and coverage of the 80 % band of every method with k known days; method -> metric -> value."
+    rng, test = np.random.default_rng([seed, k]), data.test_rows
+    days = data.history_periods.values[test][:, len(data.history_periods.days) - k :]
+    low, span = data.test_scaler.min_[test][:, None, None], data.test_scaler.range_[test][:, None, None]
+    real = data.test_periods.values[test]
+    n, n_periods, length = real.shape
+    if k == 0:
+        samples = {"STOUTER": sample_network(method, data, days)}
+    else:
+        minimum, drawn = scale_of_days(days, data.train_periods.values[data.split.train], rng)
+        median = StationScaler(np.median(minimum, 0), np.median(drawn, 0))
+        scaled = median.transform(days.swapaxes(0, 1), np.arange(n)).swapaxes(0, 1)
+        x = sample_network(method, data, scaled)
+        volume = np.maximum(x * drawn[..., None, None] + minimum[..., None, None], 0)
+        pick = rng.integers(k, size=(N_SAMPLES, n, n_periods))
+        pool = days[np.arange(n)[:, None], pick]
+        other = nearest_stations(city, data)[np.arange(n)[:, None], rng.integers(NEIGHBOURS, size=pick.shape)]
+        a_day = data.train_periods.values[other, rng.integers(len(data.history_periods.days), size=pick.shape)]
+        shape = (a_day - data.scaler.min_[other][..., None]) / data.scaler.range_[other][..., None]
+        borrowed = np.maximum(shape * drawn[..., None, None] + minimum[..., None, None], 0)
+        own = rng.random((N_SAMPLES, n, n_periods, 1)) < k / (k + 2)
+        samples = {
+            "STOUTER": volume,
+            "pool of the known days": pool,
+            "pool and neighbours": np.where(own, pool, borrowed),
+        }
+        samples = {name: (value - low) / span for name, value in samples.items()}
+    truth, rows = ((real - low) / span).reshape(-1, length).astype(np.float32), {}
+    for name, value in samples.items():
+        value = value.reshape(N_SAMPLES, -1, length).astype(np.float32)
+        rows[name] = {"crps": crps(truth, value), "coverage_80": interval_coverage(truth, value, 0.8)}
+    return rows
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    options = parser.parse_args()
+    stored = read_json(options.json, {}) or {"settings": {**SETTINGS, "samples": N_SAMPLES}, "rows": []}
+    stored["machine"] = {
+        "processor": platform.machine(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }
+    for seed in options.seeds:
+        folder = options.folder / f"seed{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        config = load_config("nanjing", SETTINGS)
+        city = load_city(config.data, folder)
+        embeddings = pretrain_graphs(config.graph, city, seed, folder)
+        data = make_datasets(config.data, city, embeddings, seed)
+        method = train_method(config, data, seed, folder)
+        for k in KNOWN:
+            if any((row["seed"], row["known"]) == (seed, k) for row in stored["rows"]):
+                continue
+            for name, scores in score_rows(city, data, method, k, seed).items():
+                stored["rows"].append(
+                    {"seed": seed, "known": k, "method": name, "stations": len(data.test_rows), **scores}
+                )
+            write_json(options.json, stored)
+            print(seed, k, stored["rows"][-3:], flush=True)
+
+
+if __name__ == "__main__":
+    main()
