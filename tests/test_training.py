@@ -165,8 +165,8 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path, uninterrupted):
 def test_the_error_of_a_nan_loss_names_update_rate_and_checkpoint(tmp_path, monkeypatch):
     real = sample_timesteps_and_noise
 
-    def poisoned(shape, n_steps, seed, update):
-        t, eps = real(shape, n_steps, seed, update)
+    def poisoned(shape, n_steps, seed, update, antithetic):
+        t, eps = real(shape, n_steps, seed, update, antithetic)
         return t, eps * float("nan") if update == 9 else eps
 
     monkeypatch.setattr("stouter.training.trainer.sample_timesteps_and_noise", poisoned)

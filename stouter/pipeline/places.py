@@ -258,6 +258,7 @@ def own_places(
     trained = StationScaler(scaler.min_[train], scaler.range_[train])
     places = describe_stations(config.graph, city.stations)[torch.from_numpy(order)]
     embedding, features = describe(config, embeddings, embedding, places)
+    fitted_on = features[torch.from_numpy(train)], trained, known.iloc[train]
     return Places(
         stations,
         embedding,
@@ -267,14 +268,7 @@ def own_places(
         stations.iloc[train],
         [] if by_position else list(city.stations.columns[2:]),
         station_radius_m(covered_area(city)),
-        partial(
-            fit_scale_head,
-            features[torch.from_numpy(train)],
-            trained,
-            known.iloc[train],
-            config.data.block_size_km,
-            seed,
-        ),
+        partial(fit_scale_head, *fitted_on, config.data.block_size_km, seed),
         config.name,
         city.traffic.timezone,
         describe_run(config, by_position),
