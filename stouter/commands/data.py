@@ -55,8 +55,11 @@ def check_suffix(
 ) -> Path:  # the same path
     "A file name with the ending of its format. Raises `InputError` for another ending."
     if path.suffix not in suffixes:
-        endings = " or ".join(suffixes)
-        raise InputError(f"{option} {path}: the file's name must end in {endings}; that is the format written")
+        endings, formats = (
+            " or ".join(suffixes),
+            "that is the format" if len(suffixes) == 1 else "those are the formats",
+        )
+        raise InputError(f"{option} {path}: the file's name must end in {endings}; {formats} written")
     return path
 
 

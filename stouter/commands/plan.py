@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAMPLES', 'SITES', 'SERVICE', 'TIMEZONE', 'PAST', 'QUANTILE', 'FACTOR', 'REACH', 'OUT', 'AS_JSON', 'read_samples',
-           'read_scenarios', 'check_table_name', 'write_table', 'write_pictures', 'load', 'place', 'sleep',
-           'savings_sentence']
+           'read_scenarios', 'write_table', 'write_pictures', 'load', 'place', 'sleep', 'savings_sentence']
 
 # %% ../../nbs/10_cli/03b_plan_commands.ipynb #f91779b1
 import json
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 import typer
 from tqdm import tqdm
 
-from .data import format_count
+from .data import check_suffix, format_count
 from ..config_file import read_yaml
 from ..data.table_files import is_parquet
 from ..data.tabular import read_traffic
@@ -62,7 +61,7 @@ AS_JSON = Annotated[bool, typer.Option("--json", help="Print a summary as JSON."
 # %% ../../nbs/10_cli/03b_plan_commands.ipynb #b4a6cfa2
 def read_samples(
     path: Path,  # .nc, .parquet, .npz or .csv
-    sites: Path | None,  # table with positions
+    sites: pd.DataFrame | None,  # with positions, see `read_sites`
     timezone: str | None,  # of a .csv file
 ) -> Traffic:
     "Traffic from a file. Raises `InputError` for missing positions or time zone, and for what the readers refuse."
@@ -73,12 +72,12 @@ def read_samples(
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         if timezone is None:
             raise InputError(f"{path}: text has no time zone; give --timezone, such as --timezone Europe/Rome")
-        return read_traffic(path, timezone, read_sites(sites)[["lon", "lat"]])
+        return read_traffic(path, timezone, sites[["lon", "lat"]])
     frame = read_traffic_table(path)
     label = (pq.read_schema(path).metadata or {}).get(b"stouter") if is_parquet(path) else None
     unit = json.loads(label)["unit"] if label else "unknown"
     zone = str(frame["time"].dt.tz)
-    return traffic_from_frame(frame, read_sites(sites)[["lon", "lat"]], zone, unit, path.stem, str(path))
+    return traffic_from_frame(frame, sites[["lon", "lat"]], zone, unit, path.stem, str(path))
 
 
 def read_scenarios(
@@ -90,20 +89,12 @@ def read_scenarios(
     rule: tuple[float, float],  # quantile and factor of the capacity rule
 ) -> Scenarios:
     "Samples and sites as scenarios. Raises `InputError`, see `make_scenarios`."
-    traffic = read_samples(samples, sites, timezone)
     table = None if sites is None else read_sites(sites)
-    earlier = None if past is None else read_samples(past, sites, timezone)
+    traffic = read_samples(samples, table, timezone)
+    earlier = None if past is None else read_samples(past, table, timezone)
     return make_scenarios(traffic, table, service, earlier, *rule)
 
 # %% ../../nbs/10_cli/03b_plan_commands.ipynb #f0dc808a
-def check_table_name(
-    out: Path,  # of --out
-) -> None:
-    "Raises `InputError` for a name that ends neither in .csv nor in .parquet."
-    if out.suffix not in (".csv", ".parquet"):
-        raise InputError(f"--out {out}: the file's name must end in .csv or .parquet; those are the formats written")
-
-
 def write_table(
     table: pd.DataFrame,  # to write
     out: Path,  # .csv or .parquet
@@ -150,7 +141,7 @@ def load(
     Example:
       stouter plan load week.parquet --sites sites.csv --out load.csv
     """
-    check_table_name(out)
+    check_suffix("--out", out, ".csv", ".parquet")
     scenarios = read_scenarios(samples, sites, service, timezone, past, (quantile, factor))
     from stouter.planning.load import load_table, overload_probability, plot_overload, plot_sites
     from stouter.planning.scenarios import pool_groups
@@ -210,7 +201,7 @@ def place(
       stouter plan place week.parquet --sites sites.csv \\
         --candidates candidates.csv --n-sites 3 --out places.csv
     """
-    check_table_name(out)
+    check_suffix("--out", out, ".csv", ".parquet")
     scenarios = read_scenarios(samples, sites, service, timezone, past, (quantile, factor))
     from stouter.planning.load import Marks, load_table, plot_sites
     from stouter.planning.placement import candidate_squares, choose_places, plot_places, rank_places
@@ -269,7 +260,7 @@ def sleep(
     Example:
       stouter plan sleep week.parquet --sites sites.csv --alpha 0.05 --out sleep.csv
     """
-    check_table_name(out)
+    check_suffix("--out", out, ".csv", ".parquet")
     scenarios = read_scenarios(samples, sites, service, timezone, past, (quantile, factor))
     from stouter.planning import sleep as planning
     from stouter.planning.load import plot_sites
