@@ -21,7 +21,7 @@ from .commands.data import download, graph, report, simulate
 from .commands.plan import load, place, sleep
 from .commands.runs import evaluate, generate, run, status, sweep
 from .commands.tables import describe, ingest
-from .files import InputError
+from .files import FILES_KEPT, InputError, full_disk_reason
 
 # %% ../nbs/10_cli/01_cli.ipynb #0d96da87
 OS_ERRORS = {name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, OSError)}
@@ -41,6 +41,9 @@ def user_message(
         names, text = {error.ename}, error.evalue
     if "DeadKernelError" in names:
         return DEAD_KERNEL_MESSAGE
+    is_named = "InputError" in names or getattr(error, "filename", None)
+    if not is_named and (reason := full_disk_reason(text)):
+        return f"a file could not be written ({reason}); {FILES_KEPT}"
     if not names & USER_ERRORS:
         return None
     words = re.sub(r"^\[Errno \d+\] ", "", " ".join(text.split()))

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from .data import check_suffix, format_count, parse_days
 from ..config_file import experiments_folder, find_config, leading_comment, load_config, parse_yaml
-from ..files import InputError, atomic_write, read_json, write_json
+from ..files import FILES_KEPT, InputError, atomic_write, full_disk_reason, read_json, write_json
 from ..pipeline.run_folder import check_finished, lock_run
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #2057e3a1
@@ -52,19 +52,24 @@ def execute(
     "Execute a notebook by papermill; what its cells print is printed here, as it comes. Progress bars are not kept."
     import papermill
 
-    with this_interpreter() as kernel_name:
-        papermill.execute_notebook(
-            notebook,
-            result,
-            parameters=parameters,
-            progress_bar=False,
-            log_output=False,
-            stdout_file=sys.stdout,
-            stderr_file=sys.stderr,
-            kernel_name=kernel_name,
-            shutdown_kernel="immediate",
-            extra_arguments=["--IPKernelApp.log_level=50", "--InteractiveShellApp.ignore_cwd=True"],
-        )
+    try:
+        with this_interpreter() as kernel_name:
+            papermill.execute_notebook(
+                notebook,
+                result,
+                parameters=parameters,
+                progress_bar=False,
+                log_output=False,
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+                kernel_name=kernel_name,
+                shutdown_kernel="immediate",
+                extra_arguments=["--IPKernelApp.log_level=50", "--InteractiveShellApp.ignore_cwd=True"],
+            )
+    except OSError as error:
+        if reason := full_disk_reason(error):
+            raise InputError(f"{result}: could not be written ({reason}); {FILES_KEPT}") from error
+        raise
     strip_progress_bars(result)
     return result
 

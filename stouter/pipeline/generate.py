@@ -31,14 +31,13 @@ from torch import Tensor
 
 from ..data.dataset import Condition
 from ..data.traffic import Traffic, hour_of_week
-from ..files import InputError, atomic_write, hash_arrays, read_json, write_json
+from ..files import InputError, atomic_write, hash_arrays, read_json, reraise_io_errors, write_json
 from ..joint.field import LatentField, draw_noise
 from ..joint.inversion import integrate_noise
 from .methods import Method
 from .places import PLACE_COLUMNS, Places, SelectedPlaces, select_places
 from .provenance import no_progress
 from .run_folder import describe_difference, lock_folder
-from ..training.state import reraise_io_errors
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #b39e3407
 def parts_folder(

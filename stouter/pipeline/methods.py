@@ -36,13 +36,13 @@ from ..denoisers.stunet import STUnet
 from ..diffusion.forward import SCHEDULES
 from ..diffusion.objective import LOSSES, OBJECTIVES
 from ..diffusion.reverse import SAMPLERS
-from ..files import atomic_write, load_tensors, read_json, write_json
+from ..files import atomic_write, load_tensors, read_json, reraise_io_errors, write_json
 from .dataset import PERIOD_HOURS, Datasets
 from .provenance import default_device, isolated_seed, no_progress
 from ..training.batches import fold_seed
 from ..training.distillation import TeacherSamples, distill, sample_teacher, select_conditions
 from ..training.generator import DiffusionGenerator
-from ..training.state import TrainingArguments, reraise_io_errors
+from ..training.state import TrainingArguments
 from ..training.weekdays import choose_weekday_randomization
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #57f908ff
