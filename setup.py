@@ -1,4 +1,5 @@
 "Builds the package; name, version, dependencies and the command come from settings.ini."
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -21,6 +22,7 @@ setup(
     packages=[*find_packages(include=["stouter", "stouter.*"]), "stouter.experiments"],
     package_dir={"stouter.experiments": "nbs/experiments"},
     package_data={
+        "stouter": ["pretrained/*/*"],
         "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml", "presets/*"],
         "stouter.html_report": ["assets/*"],
         "stouter.planning": ["templates/*"],

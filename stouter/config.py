@@ -360,6 +360,11 @@ class ExperimentConfig(Config):
     preset: Literal["paper"] | None = Field(
         None, description="values that were set together; each stands in its own field, too"
     )
+    init: str | None = Field(
+        None,
+        description="finished run, or pretrained model of the package, whose weights the training starts from; random "
+        "weights if not given",
+    )
     n_threads: int = Field(1, gt=0, description="threads; another number changes the last bits of a result")
     data: DataConfig
     graph: GraphConfig = GraphConfig()
@@ -403,7 +408,8 @@ class ExperimentConfig(Config):
     @property
     def folder_name(self) -> str:
         "Name of the folder of its runs."
-        return f"{self.name}_{self.preset}" if self.preset else self.name
+        parts = (self.name, self.preset, "fine_tuned" if self.init else None)
+        return "_".join(part for part in parts if part)
 
     def _repr_html_(self) -> str:
         return config_to_html(self)

@@ -128,9 +128,20 @@ def run(
             "-p preset paper takes the paper's configuration; other overrides are above it.",
         ),
     ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN_OR_NAME",
+            help="Fine-tune: start from the weights of a finished run, or of demo, milan_28 or simulated_milan.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random but the simulated city.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; by default runs/run/NAME/seedS, with a preset NAME_PRESET.")
+        Path | None,
+        typer.Option(
+            help="Folder of the run; by default runs/run/NAME/seedS, with a preset NAME_PRESET, with --init "
+            "NAME_fine_tuned."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON at the end.")] = False,
 ) -> None:
@@ -141,8 +152,11 @@ def run(
     \b
     Example:
       stouter run demo --seed 1
+      stouter run demo --init simulated_milan -p train.n_updates 300
     """
     overrides = parse_overrides(p or [])
+    if init:
+        overrides["init"] = json.dumps(init)
     checked = load_config(config, overrides, simulated)
     out = out or Path("runs/run") / checked.folder_name / f"seed{seed}"
     if checked.graph.station_features == "counts":
@@ -170,7 +184,6 @@ def run(
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #00ba6600
 def generate(
-    run_dir: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run.")],
     days: Annotated[str, typer.Option(help="First and last local day, 2013-12-01:2013-12-07, or one day.")],
     out: Annotated[
         Path,
@@ -179,6 +192,12 @@ def generate(
             "units). Unit, run and request are in the metadata of the .parquet, or in .csv.json beside the .csv."
         ),
     ],
+    run_dir: Annotated[
+        Path | None, typer.Argument(metavar="RUN_DIR", help="Folder of a finished run; or give --pretrained.")
+    ] = None,
+    pretrained: Annotated[
+        str | None, typer.Option(help="A trained model of the package: demo, milan_28 or simulated_milan.")
+    ] = None,
     station: Annotated[
         list[str] | None,
         typer.Option(help="Only this station, with traffic or without; may be given several times."),
@@ -219,14 +238,19 @@ def generate(
         --samples 16 --out week.parquet
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out sites.parquet --sites new_sites.csv --pois map.osm.pbf
+      stouter generate --pretrained demo --days 2013-12-02:2013-12-08 --out week.parquet
     """
     span = parse_days("--days", days)
     check_suffix("--out", out, ".parquet", ".csv")
-    check_finished(run_dir, ["weights.safetensors"])
+    if (run_dir is None) == (pretrained is None):
+        raise InputError("give either RUN_DIR, the folder of a finished run, or --pretrained NAME")
+    if run_dir:
+        check_finished(run_dir, ["weights.safetensors"])
     from stouter.pipeline.generate import describe_request, make_request, write_traffic
+    from stouter.pipeline.initial_weights import find_pretrained
     from stouter.pipeline.run import load_run
 
-    results = load_run(run_dir, tqdm)
+    results = load_run(run_dir or find_pretrained(pretrained), tqdm)
     model = results.model_with(sites, pois, city, joint)
     request = make_request(model, *span, samples, seed, station)
     for caution in describe_request(request):
