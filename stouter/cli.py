@@ -19,7 +19,8 @@ import typer
 from . import __version__
 from .commands.data import download, graph, report, simulate
 from .commands.plan import load, place, sleep
-from .commands.runs import evaluate, generate, run, status, sweep
+from .commands.runs import evaluate, generate, run
+from .commands.studies import status, sweep
 from .commands.tables import describe, ingest
 from .files import InputError
 
