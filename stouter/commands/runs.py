@@ -298,6 +298,7 @@ def write_evaluation(
     content: dict,  # label, `left_out`, `methods`
 ) -> None:
     "Write an evaluation as JSON, as rows and as pictures."
+    import matplotlib.pyplot as plt
 
     from stouter.evaluation.score_card import tidy_scores
     from stouter.plots import plot_score_card, run_score_cards, save_figure
