@@ -138,7 +138,7 @@ def workplace(tiny_run, tmp_path_factory):
     shutil.copytree(tiny_run[0], demo)
     stations = pd.read_parquet(demo / "stations.parquet")[["lon", "lat"]].rename_axis("id")
     stations.to_csv(place / "sites.csv")
-    moved = (stations + [0.0007, 0.0]).iloc[:2].set_axis(["N1", "N2"]).rename_axis("id")
+    moved = (stations + [0.0007, 0.0]).iloc[:3].set_axis(["N1", "N2", "N3"]).rename_axis("id")
     for name in ("new_sites.csv", "candidates.csv"):
         moved.to_csv(place / name)
     with osmium.SimpleWriter(str(place / "map.osm.pbf")) as writer:
@@ -168,6 +168,7 @@ def test_cheap_examples_and_lines_of_the_readme_run(workplace, monkeypatch):
     for line in cheap:
         line = line.replace("--stations 50 --days 14", "--stations 9 --days 7")  # a smaller city
         line = line.replace("status runs/633_fusion_variants", "status runs")
+        line = line.replace("2013-11-22:2013-11-28", "2013-11-04:2013-11-10")  # days of the tiny run
         done = CliRunner().invoke(app, [*line.split()[1:], "--json"])
         assert done.exit_code == 0, (line, done.exception)
         json.loads(done.stdout)  # the JSON, and nothing else
@@ -191,7 +192,7 @@ def test_without_a_command_the_common_jobs_are_shown():
 
 def test_control_c_keeps_the_parts_and_the_same_command_goes_on(tiny_run, tmp_path):
     out = tmp_path / "table.parquet"
-    words = ["generate", tiny_run[0], "--days", "2013-11-08:2014-02-01", "--samples", 16, "--out", out]
+    words = ["generate", tiny_run[0], "--days", "2013-11-08:2013-12-31", "--samples", 8, "--out", out]
     process = subprocess.Popen(
         [*COMMAND, *map(str, words)],
         cwd=ROOT,
@@ -208,10 +209,10 @@ def test_control_c_keeps_the_parts_and_the_same_command_goes_on(tiny_run, tmp_pa
     assert said.strip().splitlines()[-1] == f"stouter: interrupted; {KEPT['generate']}"
     kept = {path: path.stat().st_mtime_ns for path in parts_folder(out).glob("0*.parquet")}
     assert len(kept) >= 2 and not out.exists()
-    done = CliRunner().invoke(app, [*map(str, words), "--samples", "15"])
+    done = CliRunner().invoke(app, [*map(str, words), "--samples", "7"])
     assert "parts of another request" in str(done.exception)  # they are kept for that command
     done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == 0 and len(pd.read_parquet(out)) == 12 * 16 * 86 * 24
+    assert done.exit_code == 0 and len(pd.read_parquet(out)) == 12 * 8 * 54 * 24
 
 
 @pytest.mark.parametrize("shell, code", [("bash", "_stouter"), ("zsh", "_stouter"), ("fish", "complete -c stouter")])
@@ -230,4 +231,4 @@ def test_completion_scripts_are_read_by_their_shell(shell, code, tmp_path):
     options = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[shell]
     command = [shell, *options, "-c", f"source {tmp_path / 'script'}; {ask[shell]}"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HOME": str(tmp_path)})
-    assert done.stdout.split()[0] == "generate", done.stderr
+    assert "generate" in done.stdout.split(), done.stderr

@@ -96,7 +96,8 @@ def fish_script(
             dashes = len(word.text) - len(word.text.lstrip("-"))
             kind = {0: "-a", 1: "-s", 2: "-l"}[dashes]
             help_text = word.help.replace("'", "’")
-            lines.append(f"complete -c stouter -n '{condition}' {kind} '{word.text.lstrip('-')}' -d '{help_text}'")
+            files = " -f" if path in groups | {""} else ""  # names of files only after a command
+            lines.append(f"complete -c stouter{files} -n '{condition}' {kind} '{word.text.lstrip('-')}' -d '{help_text}'")
     return "\n".join(lines)
 
 
