@@ -154,6 +154,7 @@ class DataConfig(Config):
 
     source: Source
     service: str = Field("internet", description="service to generate")
+    licence: str | None = Field(None, description="licence of the data, written into generated files")
     min_coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
     first_day: date | None = Field(None, description="first local day that is used; the first of the data if not given")
     last_day: date | None = Field(None, description="last local day that is used; the last of the data if not given")

@@ -19,6 +19,7 @@ from ..config import ExperimentConfig
 from ..config_file import load_city_config
 from ..files import InputError, read_json, write_json
 from ..joint.field import LatentField
+from .copy_check import RealDays
 from stouter.pipeline.dataset import (
     PERIOD_HOURS,
     City,
@@ -162,8 +163,20 @@ class RunResults:
         places = run_places(self.config, self.city, self.embeddings, self.data, self.seed)
         length, sampling = PERIOD_HOURS[self.config.data.period], self.config.diffusion.model_dump_json()
         name, hours = f"{self.config.name}, seed {self.seed}", self.embeddings.hour_table
-        origin = "a simulated city" if self.config.data.source.kind == "simulated" else "measured traffic"
-        return TrafficModel(name, self.method, places, hours, self.city.traffic, length, sampling, origin)
+        simulated = self.config.data.source.kind == "simulated"
+        licence = self.config.data.licence or ("simulated, not measured" if simulated else "not stated")
+        return TrafficModel(
+            name,
+            self.method,
+            places,
+            hours,
+            self.city.traffic,
+            length,
+            sampling,
+            trained_on="a simulated city" if simulated else "measured traffic",
+            licence=licence,
+            real_days=RealDays(self.data.train.x.reshape(-1, 24).numpy(), self.data.test.x.reshape(-1, 24).numpy()),
+        )
 
     @property
     def field(self) -> LatentField:
