@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev-installed
 NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/tutorials/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
-.PHONY: demo lint test test-kernels nbs py docs fuzz kills lab readme results constraints dist clean
+.PHONY: demo lint test test-kernels nbs py docs fuzz kills lab pretrained readme results constraints dist clean
 
 demo: $(RUN)  ## simulated city -> generated traffic, measured
 	$(BIN)/stouter run demo --out runs/run/demo/seed0
@@ -66,6 +66,9 @@ dist: $(DEV)  ## wheel and sdist in dist/, installed into an environment of thei
 	$(PYTHON) -m venv --clear dist/.venv
 	dist/.venv/bin/pip install -q -c constraints.txt --only-binary :all: dist/*.whl
 	cd dist && .venv/bin/stouter doctor && .venv/bin/stouter run tiny --out tiny
+
+pretrained: $(DEV)  ## the trained models of the package, from real runs; the data of Milan lie in ../shared
+	OMP_NUM_THREADS=1 $(BIN)/python tools/make_pretrained.py
 
 docs: $(DEV)  ## the site, in _docs/
 	$(BIN)/python tools/make_docs.py

@@ -1,6 +1,6 @@
 """Weights to start from: models of the package are whole and generate what their cards say; fine-tuned runs are runs.
 
-A fine-tuned run is resumed to the same bytes, tells when its first run has changed, and takes nothing that does not fit.
+A fine-tuned run is resumed to the same bytes, tells when its first run has changed, and takes nothing that is unfit.
 """
 
 import re
