@@ -7,7 +7,7 @@ DEV := $(VENV)/.dev-installed
 NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/tutorials/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 
-.PHONY: demo lint test test-kernels nbs py docs fuzz kills lab readme results clean
+.PHONY: demo lint test test-kernels nbs py docs fuzz kills lab pretrained readme results constraints dist clean
 
 demo: $(RUN)  ## simulated city -> generated traffic, measured
 	$(BIN)/stouter run demo --out runs/run/demo/seed0
@@ -57,6 +57,19 @@ results: $(DEV)  ## the real runs whose tables the README shows; finished ones a
 	OMP_NUM_THREADS=1 $(BIN)/stouter run milan_28 -p preset paper --out runs/run/milan_28_paper/seed0
 	$(BIN)/python tools/keep_results.py $(RESULTS:%=runs/run/%/seed0) runs/run/milan_28_paper/seed0
 
+constraints: $(VENV)/bin/python  ## constraints.txt from the newest versions within the bounds; then make test, and make results
+	$(BIN)/pip install -q -U --upgrade-strategy eager -e ".[dev]"
+	$(BIN)/python tools/make_constraints.py
+
+dist: $(DEV)  ## wheel and sdist in dist/, installed into an environment of their own and run there
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv --clear dist/.venv
+	dist/.venv/bin/pip install -q -c constraints.txt --only-binary :all: dist/*.whl
+	cd dist && .venv/bin/stouter doctor && .venv/bin/stouter run tiny --out tiny
+
+pretrained: $(DEV)  ## the trained models of the package, from real runs; the data of Milan lie in ../shared
+	OMP_NUM_THREADS=1 $(BIN)/python tools/make_pretrained.py
+
 docs: $(DEV)  ## the site, in _docs/
 	$(BIN)/python tools/make_docs.py
 
@@ -66,12 +79,12 @@ lab: $(DEV)
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(RUN): $(VENV)/bin/python settings.ini setup.py
-	$(BIN)/pip install -q -e .
+$(RUN): $(VENV)/bin/python settings.ini setup.py constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e .
 	touch $@
 
-$(DEV): $(VENV)/bin/python settings.ini setup.py
-	$(BIN)/pip install -q -e ".[dev]"
+$(DEV): $(VENV)/bin/python settings.ini setup.py constraints.txt
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@ $(RUN)
 
 clean:

@@ -1,12 +1,13 @@
-"""Hourly cellular traffic for base stations, with its uncertainty: nine names, imported when they are first used."""
+"""Hourly cellular traffic for base stations, with its uncertainty: ten names, imported when they are first used."""
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _MODULES = {
     "run": "api",
     "load_run": "api",
+    "load_pretrained": "api",
     "evaluate": "api",
     "load_config": "config_file",
     "Traffic": "data.traffic",

@@ -154,6 +154,7 @@ class DataConfig(Config):
 
     source: Source
     service: str = Field("internet", description="service to generate")
+    licence: str | None = Field(None, description="licence of the data, written into generated files")
     min_coverage: float = Field(0.99, ge=0, le=1, description="least share of hours with data that keeps a station")
     first_day: date | None = Field(None, description="first local day that is used; the first of the data if not given")
     last_day: date | None = Field(None, description="last local day that is used; the last of the data if not given")
@@ -360,6 +361,11 @@ class ExperimentConfig(Config):
     preset: Literal["paper"] | None = Field(
         None, description="values that were set together; each stands in its own field, too"
     )
+    init: str | None = Field(
+        None,
+        description="finished run, or pretrained model of the package, whose weights the training starts from; random "
+        "weights if not given",
+    )
     n_threads: int = Field(1, gt=0, description="threads; another number changes the last bits of a result")
     data: DataConfig
     graph: GraphConfig = GraphConfig()
@@ -403,7 +409,8 @@ class ExperimentConfig(Config):
     @property
     def folder_name(self) -> str:
         "Name of the folder of its runs."
-        return f"{self.name}_{self.preset}" if self.preset else self.name
+        parts = (self.name, self.preset, "fine_tuned" if self.init else None)
+        return "_".join(part for part in parts if part)
 
     def _repr_html_(self) -> str:
         return config_to_html(self)

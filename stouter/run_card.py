@@ -71,8 +71,10 @@ def describe_run(
     costs = read_json(folder / "costs.json", {})
     minutes = f", {costs['training_seconds'] / 60:.1f} minutes of training" if costs else ""
     records = read_json(folder / evaluated / "ingest.json", {}).get("summary", "")
+    initial = read_json(folder / "init" / "record.json", {}).get("text", "")
     return [
         f"{metadata['dataset']}, seed {metadata['seed']} ({kind})",
+        *textwrap.wrap(initial, 100),
         *textwrap.wrap(metadata.get("caution", ""), 100),
         f"{selection['text']}",
         *records.splitlines(),

@@ -29,7 +29,7 @@ from conftest import COMMAND, ROOT
 
 from stouter.data.traffic import open_traffic
 from stouter.files import hash_arrays
-from stouter.pipeline.generate import parts_folder
+from stouter.pipeline.table_parts import parts_folder
 
 TINY = {
     "graph.n_epochs": 1000,

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import nbformat
@@ -362,7 +361,7 @@ def test_one_process_in_a_folder_and_control_c_ends_it_with_one_line(tmp_path):
     said = process.communicate(timeout=60)[1]
     assert (
         process.returncode == 130
-        and said.strip().splitlines()[-1].startswith("stouter: interrupted")
+        and said.strip().splitlines()[-1].startswith("stouter: interrupted; finished stages and the training up to")
         and "Traceback" not in said
     )
     third = stouter(*words, "--seed", 1, check=False)  # the folder is free again, and still that run's
@@ -399,47 +398,7 @@ def test_python_of_the_readme_uses_what_exists():
         inspect.signature(function).bind(*itself, *(None for _ in call.args), **keywords)
 
 
-@pytest.mark.parametrize("line", commands_of_the_readme())
-def test_readme_commands_exist(line):
-    if line in ("python -m venv .venv && . .venv/bin/activate", "pip install -e ."):
-        return  # commands of others
-    program, verb, *rest = line.split()
-    if program == "make":
-        assert re.search(rf"^{verb}:", (ROOT / "Makefile").read_text(), re.M)
-        return
-    assert program == "stouter"
-    page = stouter(verb, "--help").stdout
-    for option in re.findall(r"(?<!\S)--?[a-z][\w-]*", " ".join(rest)):
-        assert option in page, f"{line}: {option}"
-
-
-def test_installed_wheel_runs_without_the_checkout(tmp_path):
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, ROOT],
-        check=True,
-        capture_output=True,
-        cwd=tmp_path,
-    )
-    site = tmp_path / "site"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", site, next(tmp_path.glob("*.whl"))],
-        check=True,
-        capture_output=True,
-    )
-    assert (site / "stouter/experiments/run.ipynb").exists() and (
-        site / "stouter/experiments/params/demo.yaml"
-    ).exists()
-    code = (
-        f"import sys; sys.path.insert(0, {str(site)!r}); import stouter.cli as c; "
-        f"assert c.__file__.startswith({str(site)!r}); c.main()"
-    )
-    env = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, "run", "tiny", "--out", str(tmp_path / "run")],
-        cwd=tmp_path,
-        env=env,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "run/metrics.json").exists()
+@pytest.mark.parametrize("line", [line for line in commands_of_the_readme() if line.startswith("make")])
+def test_make_targets_of_the_readme_exist(line):
+    "Commands of `stouter` are parsed and executed by test_commands."
+    assert re.search(rf"^{line.split()[1]}:", (ROOT / "Makefile").read_text(), re.M)

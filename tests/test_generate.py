@@ -15,8 +15,9 @@ import yaml
 from conftest import stouter
 
 from stouter.files import InputError
-from stouter.pipeline.generate import generate_traffic, make_request, parts_folder, write_traffic
+from stouter.pipeline.generate import generate_traffic, make_request, write_traffic
 from stouter.pipeline.run import load_run
+from stouter.pipeline.table_parts import parts_folder
 
 FIRST, LAST = pd.Timestamp("2014-02-01"), pd.Timestamp("2014-04-30")  # 89 days; on one of them the clocks change
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -102,7 +103,7 @@ def test_a_kill_while_joining_or_tidying_up(tiny_run, tmp_path, undisturbed, mon
     for step in ("os.replace", "shutil.rmtree"):
         module, name = step.split(".")
         with monkeypatch.context() as m:
-            m.setattr(f"stouter.pipeline.generate.{module}", SimpleNamespace(**{name: stop}))
+            m.setattr(f"stouter.pipeline.table_parts.{module}", SimpleNamespace(**{name: stop}))
             with pytest.raises(Stopped):
                 make(tiny_run[0], out)
         assert out.exists() is (step == "shutil.rmtree") and len(parts_of(out)) == 26
@@ -117,7 +118,7 @@ def test_a_csv_has_the_rows_of_the_parquet_and_resumes(tiny_run, tmp_path, monke
     table, text = tmp_path / "table.parquet", tmp_path / "table.csv"
     make(tiny_run[0], table, last)
     with monkeypatch.context() as m, pytest.raises(Stopped):
-        m.setattr("stouter.pipeline.generate.os", SimpleNamespace(replace=stop))
+        m.setattr("stouter.pipeline.table_parts.os", SimpleNamespace(replace=stop))
         make(tiny_run[0], text, last)
     assert not text.exists() and len(parts_of(text)) > 1
     make(tiny_run[0], text, last)

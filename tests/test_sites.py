@@ -12,8 +12,9 @@ from stouter.config_file import load_config
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
 from stouter.files import InputError
 from stouter.pipeline import generate
-from stouter.pipeline.generate import generate_traffic, make_request, parts_folder, write_traffic
+from stouter.pipeline.generate import generate_traffic, make_request, write_traffic
 from stouter.pipeline.run import load_run, run
+from stouter.pipeline.table_parts import parts_folder
 
 DAYS = "2013-12-01", "2013-12-03"
 HELD_OUT = {"data.protocol": "new_stations", "data.block_size_km": "0.4", "data.test_station_fraction": "0.3"}

@@ -4,18 +4,17 @@
 
 # %% auto #0
 __all__ = ['STATION_HELP', 'parse_day', 'check_suffix', 'parse_days', 'format_count', 'simulate', 'resolve_doi', 'fetch_plan',
-           'download_places', 'read_places_of_stations', 'download', 'read_poi_counts', 'format_summary', 'graph',
-           'report']
+           'describe_plan', 'download_places', 'read_places_of_stations', 'download', 'read_poi_counts',
+           'format_summary', 'graph', 'report']
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #59cb7856
-import json
 from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
-from tqdm import tqdm
 
+from .output import Output, output_options, progress_bar, say
 from ..data.download import COLLECTIONS, HARVARD, ODBL, DownloadPlan, plan_download, read_collection
 from ..data.download import download as fetch
 from stouter.data.map_download import (
@@ -83,13 +82,14 @@ def format_count(
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #dbd538c0
+@output_options
 def simulate(
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder for records/, grid.geojson and pois.geojson.")],
     stations: Annotated[int, typer.Option(min=1, help="Number of base stations.")] = 100,
     days: Annotated[int, typer.Option(min=1, help="Number of local days.")] = 28,
     first_day: Annotated[str, typer.Option(help="First local day, YYYY-MM-DD.")] = "2013-11-01",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the city.")] = 0,
-) -> None:
+) -> Output:
     """Simulate a city and write its raw call-detail records.
 
     It also writes the grid of the stations and the points of interest that stouter ingest needs.
@@ -99,10 +99,12 @@ def simulate(
       stouter simulate city --stations 50 --days 14
     """
     first = parse_day("--first-day", first_day)
-    with tqdm(total=days, desc="simulate", unit="day") as bar:
+    with progress_bar(total=days, desc="simulate", unit="day") as bar:
         city = simulate_city(out, stations, days, str(first.date()), seed, on_day=lambda *_: bar.update(1))
     n_files = format_count(len(city.records), "file")
-    typer.echo(f"records: {city.records[0].parent} ({n_files})\ngrid: {city.grid}\npois: {city.pois}")
+    records = city.records[0].parent
+    found = {"records": records, "files": len(city.records), "grid": city.grid, "pois": city.pois}
+    return Output(found, f"records: {records} ({n_files})\ngrid: {city.grid}\npois: {city.pois}")
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #b46d253e
 STATION_HELP = (
@@ -127,17 +129,27 @@ def fetch_plan(
     plan: DownloadPlan,  # of records, a grid or an extract
     base: str,  # address of the Dataverse
     workers: int,  # files at a time
-) -> None:
-    "Fetch the files of a plan, with a progress bar, and say that they are complete."
+) -> Output:  # the files
+    "Fetch the files of a plan, with a progress bar."
     sizes = dict.fromkeys((file.name for file in plan.files), 0)
-    with tqdm(total=sum(file.size for file in plan.files), desc="download", unit="B", unit_scale=True) as bar:
+    n_bytes = sum(file.size for file in plan.files)
+    with progress_bar(total=n_bytes, desc="download", unit="B", unit_scale=True) as bar:
 
         def on_progress(name, have):
             bar.update(have - sizes[name])
             sizes[name] = have
 
         files = fetch(plan, base, workers, on_progress=on_progress)
-    typer.echo(f"{format_count(len(files), 'file')} in {plan.folder}, complete and checked")
+    text = f"{format_count(len(files), 'file')} in {plan.folder}, complete and checked"
+    return Output({**describe_plan(plan), "complete": True}, text)
+
+
+def describe_plan(
+    plan: DownloadPlan,  # of records, a grid or an extract
+) -> dict:  # for --json
+    "What a download fetches, and under which licence."
+    files = [{"name": file.name, "bytes": file.size} for file in plan.files]
+    return {"title": plan.collection.title, "folder": plan.folder, "files": files, "licence": plan.collection.terms}
 
 
 def download_places(
@@ -147,31 +159,36 @@ def download_places(
     tile_km: float,  # longest side of a tile of the question
     dry_run: bool,  # say what would be fetched, and stop
     out: Path | None,  # file of the places
-) -> None:
+) -> Output:
     "Places of interest of a map (section 4.2). Raises `InputError` unless there is one of grid and extract."
     if (grid is None) == (extract is None):
         raise InputError("pois: give --grid FILE for the area of these stations, or --extract NAME, and not both")
     if extract:
         out = check_suffix("--out", out or Path("downloads") / f"{extract.replace('/', '-')}.osm.pbf", ".pbf")
         plan = plan_download(read_extract(extract, out, base), out.parent)
-        typer.echo(plan.summary())
-        return None if dry_run else fetch_plan(plan, "", workers=1)
+        if dry_run:
+            return Output(describe_plan(plan), plan.summary())
+        say(plan.summary())
+        return fetch_plan(plan, "", workers=1)
     out = check_suffix("--out", out or Path("downloads") / f"{grid.stem}-pois.osm", ".osm")
     stations, base = read_places_of_stations(grid), base or OVERPASS
     box = bounding_box(stations)
     tiles = split_box(box, tile_km)
-    typer.echo(
+    question = (
         f"asking {base} for the places of interest around {format_count(len(stations), 'station')}\n"
         f"south {box.south}, west {box.west}, north {box.north}, east {box.east} (degrees), "
         f"{format_count(len(tiles), 'tile')}\nLicence: {ODBL}.\nName as its source: {ATTRIBUTION}"
     )
+    found = {"box": box._asdict(), "tiles": len(tiles), "licence": ODBL, "attribution": ATTRIBUTION}
     if dry_run:
-        return
-    with tqdm(total=len(tiles), desc="download", unit="tile") as bar:
+        return Output(found, question)
+    say(question)
+    with progress_bar(total=len(tiles), desc="download", unit="tile") as bar:
         note = download_area(stations, out, base, tile_km, on_tile=lambda done: bar.update(done - bar.n))
     counts = read_pois(out).category.value_counts()
     kinds = ", ".join(f"{n:,} {category}" for category, n in counts.items())
-    typer.echo(f"{counts.sum():,} places of the map of {note['date']} in {out}, complete and checked: {kinds}")
+    text = f"{counts.sum():,} places of the map of {note['date']} in {out}, complete and checked: {kinds}"
+    return Output({**found, "date": note["date"], "file": out, "places": counts.to_dict()}, text)
 
 
 def read_places_of_stations(
@@ -185,6 +202,7 @@ def read_places_of_stations(
     return table if radius_km is None else table.assign(radius_km=radius_km)
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #00133c96
+@output_options
 def download(
     collection: Annotated[
         str,
@@ -217,7 +235,7 @@ def download(
             ".osm.pbf with --extract."
         ),
     ] = None,
-) -> None:
+) -> Output:
     """Download the records of Milan or Trentino, or places of a map.
 
     Sizes and licence are printed first. Every file is checked; an interrupted download resumes.
@@ -239,14 +257,15 @@ def download(
     if days:
         parse_days("--days", days)
     folder = out or Path("downloads") / collection.removeprefix("doi:").replace("/", "-")
-    typer.echo(f"asking {base} for {doi}")
+    say(f"asking {base} for {doi}")
     plan = plan_download(read_collection(doi, base), folder, days)
-    typer.echo(plan.summary())
     if dry_run:
-        return
-    fetch_plan(plan, base, workers)
-    if f"{collection}-grid" in COLLECTIONS:
-        typer.echo(f"grid: stouter download {collection}-grid")
+        return Output(describe_plan(plan), plan.summary())
+    say(plan.summary())
+    done = fetch_plan(plan, base, workers)
+    if f"{collection}-grid" not in COLLECTIONS:
+        return done
+    return done._replace(text=f"{done.text}\ngrid: stouter download {collection}-grid")
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #47fb176d
 def read_poi_counts(
@@ -287,6 +306,7 @@ def format_summary(
     return "\n".join(f"{name:<16}{value}" for name, value in lines.items())
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #3a1f58d9
+@output_options
 def graph(
     stations: Annotated[Path, typer.Argument(metavar="STATIONS", help=STATION_HELP)],
     pois: Annotated[
@@ -301,8 +321,7 @@ def graph(
     out: Annotated[
         Path, typer.Option(help="File of the graph, .safetensors; its picture has the same name, .png.")
     ] = Path("graph.safetensors"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
-) -> None:
+) -> Output:
     """Build and draw the graph of base stations.
 
     Prints the number of neighbours and the isolated stations, so that the radius can be chosen before a run.
@@ -323,15 +342,16 @@ def graph(
     files = {"graph": str(out), "picture": str(out.with_suffix(".png"))}
     summary = {**figures, "isolated_stations": isolated_ids, **left_out, **files}
     save_graph(built, table.index.tolist(), figures, out)
-    typer.echo(json.dumps(summary, default=str) if as_json else format_summary(summary))
+    return Output(summary, format_summary(summary))
 
 # %% ../../nbs/10_cli/02_data_commands.ipynb #616d6e3a
+@output_options
 def report(
     run_dirs: Annotated[
         list[Path], typer.Argument(metavar="RUN_DIR", help="Folders of finished runs, one or several.")
     ],
     out: Annotated[Path, typer.Option(help="File of the page, .html.")] = Path("page.html"),
-) -> None:
+) -> Output:
     """Write one HTML page about finished runs.
 
     Data, map, patterns, training, weeks to browse, scores and provenance. The page opens without a network.
@@ -346,4 +366,5 @@ def report(
     from stouter.html_report.page import write_page
 
     size = write_page(run_dirs, out)
-    typer.echo(f"{format_count(len(run_dirs), 'run')} -> {out} ({size / 1e6:.1f} MB)")
+    text = f"{format_count(len(run_dirs), 'run')} -> {out} ({size / 1e6:.1f} MB)"
+    return Output({"page": out, "bytes": size, "runs": run_dirs}, text)

@@ -13,9 +13,9 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from tqdm import tqdm
 
 from .data import STATION_HELP, check_suffix, format_count, read_poi_counts
+from .output import Output, output_options, progress_bar, say
 from ..config import CDRSource
 from ..data.coverage import TABLE_1, table_1
 from ..data.labels import check_timezone
@@ -33,7 +33,7 @@ def ingest_records(
     cache_dir: Path | None,  # keeps a table of every file
 ) -> tuple[Traffic, dict, str]:  # traffic; report; what was refused, in words
     "Hourly traffic of call-detail records (section 6.1.1). Raises `InputError` as `read_records`."
-    traffic, _, report = read_records(source, tqdm, cache_dir)
+    traffic, _, report = read_records(source, progress_bar, cache_dir)
     return traffic, report.to_dict(), report.summary()
 
 # %% ../../nbs/10_cli/02b_table_commands.ipynb #a8e5aaa6
@@ -104,6 +104,7 @@ def read_own_table(
     return traffic, report, "\n".join([text, *([left_out] if left_out else [])])
 
 # %% ../../nbs/10_cli/02b_table_commands.ipynb #b3f06f3d
+@output_options
 def ingest(
     records: Annotated[
         str,
@@ -151,7 +152,7 @@ def ingest(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder that keeps a table of every file for the next call.")
     ] = None,
-) -> None:
+) -> Output:
     """Turn records or your own table into a file of hourly traffic.
 
     The traffic has the axes station, hour and service. The report says what was read and refused.
@@ -188,9 +189,11 @@ def ingest(
     save_traffic(traffic, out)
     n_stations, hours = format_count(len(traffic.stations), "station"), format_count(len(traffic.hours), "hour")
     services = format_count(len(traffic.services), "service")
-    typer.echo(f"{n_stations} x {hours} x {services} -> {out}\nreport: {out.with_suffix('.json')}")
     if text:
-        typer.echo(text, err=True)
+        say(text, note=True)
+    found = {"stations": len(traffic.stations), "hours": len(traffic.hours), "services": traffic.services}
+    found |= {"unit": traffic.unit, "traffic": out, "report": out.with_suffix(".json"), "notes": text.splitlines()}
+    return Output(found, f"{n_stations} x {hours} x {services} -> {out}\nreport: {out.with_suffix('.json')}")
 
 # %% ../../nbs/10_cli/02b_table_commands.ipynb #31ac8c98
 def open_described(
@@ -217,6 +220,7 @@ def count_stations(
     return table
 
 
+@output_options
 def describe(
     traffic: Annotated[
         list[Path], typer.Argument(metavar="TRAFFIC", help="Files of stouter ingest (.nc) or folders of runs.")
@@ -225,8 +229,7 @@ def describe(
         float, typer.Option(min=0, max=1, help="Share of hours with data that keeps a station.")
     ] = 0.99,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this file, .csv.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
-) -> None:
+) -> Output:
     """Count the stations of each service, as Table 1 of the paper.
 
     The column paper, where there is one, is the paper's number for the whole data set.
@@ -244,4 +247,4 @@ def describe(
         with atomic_write(out) as part:
             table.to_csv(part, index=False)
     text = table.astype(object).where(table.notna(), "").to_string(index=False)
-    typer.echo(table.to_json(orient="records", indent=1) if as_json else text)
+    return Output(table.astype(object).where(table.notna(), None), text)

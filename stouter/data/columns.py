@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MAX_GAP', 'YEARS', 'FRAME_COLUMNS', 'check_columns', 'clean_numbers', 'clean_array', 'numeric_columns', 'clean_times',
-           'check_span', 'find_part_hours', 'clean_services', 'clean_samples', 'check_rows_of_time', 'check_frame']
+           'check_span', 'find_part_hours', 'clean_services', 'clean_samples', 'check_rows_of_time', 'repeated_rows',
+           'check_frame']
 
 # %% ../../nbs/01_data/01a_columns.ipynb #fa7b82e7
 import datetime
@@ -175,15 +176,16 @@ FRAME_COLUMNS = ["station", "time", "service", "value"]
 def clean_services(
     values: pd.Series,  # a column of names
     where: str,  # file or table, for the message
-) -> pd.Series:  # the same without spaces at the ends
+) -> tuple[pd.Series, np.ndarray]:  # the same without spaces at the ends; (B,) a number for each name
     "Names of services. Raises `InputError` for a row without one."
     codes, unique = pd.factorize(values)
     if (codes < 0).any():
         raise InputError(f"{where}, row {(codes < 0).argmax()}: no service; fill it in or drop the row")
     names = [name.strip() if isinstance(name, str) else name for name in unique]
     if names == list(unique):
-        return values
-    return pd.Series(np.array(names, dtype=object)[codes], index=values.index)
+        return values, codes
+    number = pd.factorize(pd.Series(names, dtype=object))[0]  # two names may differ in spaces only
+    return pd.Series(np.array(names, dtype=object)[codes], index=values.index), number[codes]
 
 
 def clean_samples(
@@ -222,6 +224,27 @@ def check_rows_of_time(
         )
 
 
+def repeated_rows(
+    frame: pd.DataFrame,  # clean columns station, time, service and perhaps sample
+    service: np.ndarray,  # (B,) number of the service, from 0
+) -> np.ndarray:  # (B,) bool
+    "Rows whose station, time, service and sample stand in an earlier row."
+    names = [name for name in ("sample", *FRAME_COLUMNS[:3]) if name in frame]
+    times = pd.DatetimeIndex(frame["time"])
+    quarters = times.asi8 // int(np.timedelta64(15, "m") / np.timedelta64(1, times.unit))
+    cell, n_cells = quarters - quarters.min(), int(np.ptp(quarters)) + 1
+    numbers = [service, *(pd.factorize(frame[name])[0] for name in ("station", "sample") if name in frame)]
+    for number in numbers:
+        n = int(number.max()) + 1
+        cell, n_cells = cell * n + number, n_cells * n
+    if n_cells <= max(64 * len(frame), 2**20):
+        is_taken = np.zeros(n_cells, dtype=bool)
+        is_taken[cell] = True
+        if np.count_nonzero(is_taken) == len(frame):
+            return np.zeros(len(frame), dtype=bool)
+    return frame.duplicated(names).to_numpy()
+
+
 def check_frame(
     frame: pd.DataFrame,  # one row per measurement
     where: str,  # file or table, for the message
@@ -237,7 +260,7 @@ def check_frame(
     times = clean_times(frame["time"], f"{where}: column time")
     check_rows_of_time(times, where, timezone)
     station = clean_ids(frame["station"], lambda row: f"{where}, row {row}")
-    service = clean_services(frame["service"], where)
+    service, service_number = clean_services(frame["service"], where)
     frame = frame.assign(station=station, time=times, service=service)
     frame["value"] = clean_numbers(frame["value"], f"{where}: column value")
     if "sample" in frame:
@@ -249,7 +272,7 @@ def check_frame(
             f"{where}: {row.service} of station {row.station} at {row.time} is {row.value}; "
             "expected 0 or more, NaN = missing"
         )
-    is_twice = frame.duplicated([name for name in ("sample", *FRAME_COLUMNS[:3]) if name in frame]).to_numpy()
+    is_twice = repeated_rows(frame, service_number)
     if is_twice.any():
         row = frame.iloc[int(is_twice.argmax())]
         raise InputError(

@@ -220,7 +220,9 @@ def count_pois(
         raise InputError(f"expected categories out of {known}, got {given!r}; see `categorise`")
     row, poi = ASSIGNMENTS[assignment](lon, lat, stations)
     file = pois.attrs.get("file", "places")
-    n_unassigned = len(pois) - len(np.unique(poi))
+    is_assigned = np.zeros(len(pois), dtype=bool)
+    is_assigned[poi] = True
+    n_unassigned = len(pois) - int(is_assigned.sum())
     if n_unassigned and n_unassigned == len(pois):
         raise InputError(f"{file}: {explain_no_match(lon, lat, stations, assignment)}")
     if n_unassigned:

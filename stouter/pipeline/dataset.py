@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
-           'describe_places', 'pretrain_graphs', 'select_rows', 'station_autoencoder', 'embed_city', 'cut_periods',
-           'split_rows', 'Datasets', 'visible_periods', 'make_datasets']
+           'describe_places', 'pretrain_graphs', 'select_rows', 'cut_periods', 'split_rows', 'Datasets',
+           'visible_periods', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -34,11 +34,12 @@ from stouter.data.dataset import (
 from ..data.splits import StationSplit, split_stations
 from ..data.traffic import DIRECTIONS, Traffic, merge_directions, open_traffic, save_traffic
 from ..files import InputError, atomic_write, write_json
-from ..graphs.embeddings import Pretrained, condition_table, embed_new_city, load_or_pretrain
+from ..graphs.embeddings import Pretrained, condition_table, load_or_pretrain
 from ..graphs.encoders import ENCODERS
-from ..graphs.graphmae import GraphMAE, History, build_autoencoder, pretrain
+from ..graphs.graphmae import GraphMAE, History, pretrain
 from ..graphs.spatial import STATION_FEATURES, FeatureScaler, Standardizer, base_station_graph, place_features
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
+from .initial_weights import embed_city, initial_graphs, restore_autoencoder
 from .provenance import isolated_seed, no_progress
 from .sources import NO_COUNTS, SOURCES, USE_POSITIONS, select_days
 
@@ -195,12 +196,14 @@ class NamedGraph(NamedTuple):
 def build_graphs(
     g: GraphConfig,  # which edges, features and encoders
     stations: pd.DataFrame,  # (N rows) lon, lat and perhaps counts
+    feature_scaler: FeatureScaler | None = None,  # of another run's stations; fitted on these if None
 ) -> dict[str, NamedGraph]:  # "time" and "space"
     "Both graphs of section 4, not pretrained. Raises `InputError` for `counts` where there are none."
     counts = stations.drop(columns=["lon", "lat"]) if len(stations.columns) > 2 else None
     if counts is None and g.station_features == "counts":
         raise InputError(f"{NO_COUNTS}, and these stations have none; give counts with the traffic, {USE_POSITIONS}")
-    features = STATION_FEATURES["position" if counts is None else g.station_features].fit(stations, counts)
+    kind = STATION_FEATURES["position" if counts is None else g.station_features]
+    features = feature_scaler or kind.fit(stations, counts)
     hours = temporal_graph(g.periodic, TEMPORAL_FEATURES[g.temporal_features], g.bidirectional)
     space = base_station_graph(stations, counts, g.radius_km, features)
     return {
@@ -285,15 +288,20 @@ def pretrain_graphs(
 
     Files: `graph_time.safetensors`, `graph_space.safetensors`.
 
-    A file is read if nothing that it depends on has changed. An embedding that `graph.ablate` names is zero.
+    A file is read if nothing that it depends on has changed, or if there are weights that were trained on it. An
+    embedding that `graph.ablate` names is zero. A fine-tuned run takes the graphs of another one, see `initial_graphs`.
     Raises `InputError` if the target city is not described as the first one.
     """
     settings = {**g.model_dump(mode="json", exclude={"ablate", "station_condition"}), "seed": seed}
-    pretrained = {}
-    for stage, (name, graph) in enumerate(build_graphs(g, city.stations).items()):
-        train = partial(pretrain_graph, g, name, graph, (seed, 10 + stage), progress)
-        path = folder / f"graph_{name}.safetensors"
-        pretrained[name] = load_or_pretrain(path, graph.data, graph.ids, settings, train, graph.feature_scaler)
+    pretrained, first, is_trained = {}, initial_graphs(folder, city.stations), (folder / "weights.safetensors").exists()
+    scaler = first["space"].feature_scaler if "space" in first else None
+    for stage, (name, graph) in enumerate(build_graphs(g, city.stations, scaler).items()):
+        train, made_of = partial(pretrain_graph, g, name, graph, (seed, 10 + stage), progress), settings
+        if name in first:
+            train = partial(restore_autoencoder, g, graph.data, graph.encoder, graph.decoder, first[name])
+            made_of = {**settings, "init": first[name].fingerprint}
+        path, words = folder / f"graph_{name}.safetensors", (graph.data, graph.ids, made_of, train)
+        pretrained[name] = load_or_pretrain(path, *words, graph.feature_scaler, is_trained)
     station, hour = select_rows(pretrained["space"], city.traffic), pretrained["time"].embedding
     target = None
     if city.target is not None:
@@ -316,48 +324,16 @@ def select_rows(
     "Embeddings of the stations with traffic, looked up by id."
     return space.embedding[torch.from_numpy(pd.Index(space.ids).get_indexer(traffic.stations.index))]
 
-
-def station_autoencoder(
-    g: GraphConfig,  # of the pretraining
-) -> Callable[[Graph], GraphMAE]:  # makes an untrained autoencoder for a graph of stations
-    "The autoencoder of base station graphs that a configuration describes."
-    return partial(
-        build_autoencoder,
-        encoder=ENCODERS[g.station_encoder],
-        decoder=ENCODERS[g.station_decoder] if g.station_decoder else None,
-        hidden_channels=g.hidden_channels,
-        embedding_dim=g.embedding_dim,
-        n_layers=g.n_layers,
-        gamma=g.gamma,
-    )
-
-
-def embed_city(
-    g: GraphConfig,  # of the pretraining
-    space: Pretrained,  # of the first city
-    first: pd.DataFrame,  # its stations: lon, lat and the categories
-    other: pd.DataFrame,  # (M rows) stations of the other city, the same columns
-    where: str,  # field or file of the other city, for the message
-) -> Tensor:  # (M, d_s)
-    "Embed the stations of another city. Raises `InputError` where the two cities are not described alike."
-    categories = first.columns[2:]
-    if set(categories) != set(other.columns[2:]):
-        raise InputError(
-            f"{where}: it counts {', '.join(other.columns[2:]) or 'nothing'}, "
-            f"the first city {', '.join(categories) or 'nothing'}; count the same categories in both"
-        )
-    try:
-        return embed_new_city(space, station_autoencoder(g), other, other[categories], g.radius_km)
-    except ValueError as error:
-        raise InputError(f"{where}: {error}") from None
-
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #ecc67c0d
 def cut_periods(
     traffic: Traffic,  # one service
     data: DataConfig,  # see `split_test`
+    scaler: StationScaler | None = None,  # known scales, where the traffic itself is not
 ) -> tuple[PeriodArray, PeriodArray, StationScaler]:  # training periods, test periods, scale of the training periods
     "Periods and every station's scale. Raises `InputError` if there are too few, or a station has no data to train on."
     train, test = split_test(traffic, data)
+    if scaler:
+        return train, test, scaler
     try:
         return train, test, StationScaler.fit(train.values, train.station)
     except ValueError as error:
@@ -412,12 +388,14 @@ def make_datasets(
     city: City,  # its traffic
     embeddings: Embeddings,  # of its stations and of the hours
     seed: int,  # of the run; which blocks of stations are held out
+    scaler: StationScaler | None = None,  # of a model of the package, whose folder has no traffic
 ) -> Datasets:
     """Cut, split and scale the periods (sections 4.3 and 6.1).
 
     Raises `InputError` if none can be trained or evaluated on.
     """
-    periods, test_periods, scaler = cut_periods(city.traffic, data)
+    is_checked = scaler is None
+    periods, test_periods, scaler = cut_periods(city.traffic, data, scaler)
     split = split_rows(data, city.traffic.stations, seed)
     tables = embeddings.station_table, embeddings.hour_table
     seen = partial(visible_periods, data)
@@ -431,7 +409,7 @@ def make_datasets(
         places = embeddings.place_table, embeddings.target_place_table
     visible = seen(past if data.protocol == "new_days" else past.isel(slice(0)))
     test = make_dataset(test_periods, test_scaler, *tables, visible).sel_stations(test_rows)
-    if not len(known.drop_incomplete()) or not test.x.isfinite().any():
+    if is_checked and not (len(known.drop_incomplete()) and test.x.isfinite().any()):
         raise InputError(
             "data.min_coverage: no training period is without a missing hour, or no test period has any; raise it"
         )

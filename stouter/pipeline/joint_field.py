@@ -53,6 +53,8 @@ def load_or_fit_field(
             f"joint samples need days (data.period: day), 14 training days and 4 stations; this run has periods of "
             f"{known.x.shape[1]} hours, {len(day)} of them, and {len(data.split.train)} stations"
         )
+    if not known.x.isfinite().any():
+        raise InputError(f"joint samples need the training days, which are not in {folder}; train a run of your own")
     weights = [v.cpu().numpy() for v in method.network.state_dict().values()]
     lonlat = stations[["lon", "lat"]].to_numpy()[data.split.train]
     made_of = hash_arrays(*weights, known.x.numpy(), day, lonlat, np.frombuffer(sampling.encode(), np.uint8))

@@ -36,13 +36,14 @@ from ..denoisers.stunet import STUnet
 from ..diffusion.forward import SCHEDULES
 from ..diffusion.objective import LOSSES, OBJECTIVES
 from ..diffusion.reverse import SAMPLERS
-from ..files import atomic_write, load_tensors, read_json, write_json
+from ..files import atomic_write, load_tensors, read_json, reraise_io_errors, write_json
 from .dataset import PERIOD_HOURS, Datasets
+from .initial_weights import load_initial_weights
 from .provenance import default_device, isolated_seed, no_progress
 from ..training.batches import fold_seed
 from ..training.distillation import TeacherSamples, distill, sample_teacher, select_conditions
 from ..training.generator import DiffusionGenerator
-from ..training.state import TrainingArguments, reraise_io_errors
+from ..training.state import TrainingArguments
 from ..training.weekdays import choose_weekday_randomization
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #57f908ff
@@ -218,7 +219,7 @@ def train_method(
     folder: Path,  # of the run
     progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
 ) -> Method:  # trained, in eval mode
-    """Train the method, or read its weights (section 5.4).
+    """Train the method, or read its weights (section 5.4). A fine-tuned run starts from the weights in `init`.
 
     Files: `weekdays.json`, `checkpoint.pt`, `training_log.jsonl`, `history.parquet`, `weights.safetensors`, on demand
     `tensorboard`.
@@ -227,6 +228,7 @@ def train_method(
     with isolated_seed(seed, 20):
         method = build_method(config, condition.station_table.shape[1], condition[:1].hour_emb.shape[-1])
     if not (folder / "weights.safetensors").exists():
+        load_initial_weights(method.network, folder)
         training_args, checkpoint = load_training_args(config, data.train, folder), folder / "checkpoint.pt"
         with progress_callback(progress, training_args.n_updates, "train") as on_update:
             history = method.fit(data.train, training_args, fold_seed(seed, 21), checkpoint, on_update, data.validation)

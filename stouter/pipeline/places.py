@@ -33,9 +33,8 @@ from stouter.pipeline.dataset import (
     Datasets,
     Embeddings,
     describe_stations,
-    embed_city,
-    station_autoencoder,
 )
+from .initial_weights import embed_city, station_autoencoder
 from .scales import fit_scale_head
 from stouter.pipeline.sites import (
     describe_sites,

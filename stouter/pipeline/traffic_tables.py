@@ -113,7 +113,8 @@ def read_traffic_table(
     if not path.exists():
         raise FileNotFoundError(f"no file {path}; make one with: stouter ingest or stouter generate")
     if path.suffix.lower() == ".nc":
-        return check_table(open_traffic(path).to_frame(), str(path))
+        rows = open_traffic(path).to_frame()  # checked as an array
+        return rows if "sample" in rows else rows.assign(sample=0)
     if path.suffix.lower() == ".npz":
         return check_table(read_npz(path), str(path))
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
