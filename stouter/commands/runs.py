@@ -192,6 +192,13 @@ def generate(
         Path | None,
         typer.Option(help="Another city, without records: YAML with name, grid, pois or counts, and timezone."),
     ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measured days of stations or sites, for a run with data.known_days: station, time, value by the hour "
+            "(CSV, parquet, .nc). Days that are generated are not used."
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of every station.")] = 1,
     joint: Annotated[
         bool,
@@ -204,9 +211,8 @@ def generate(
     """Generate traffic of any days for stations, new sites or a city.
 
     Stations and days are independent unless --joint is given; its first use calibrates a field on training days.
-
     Of a day only the weekday and the hours are used: holidays, season and growth are not modelled.
-    A row says whether its station was trained on (known) or not (predicted).
+    A row says whether its station was trained on (known), has days of --known, or neither (predicted).
 
     \b
     Example:
@@ -222,15 +228,14 @@ def generate(
     from stouter.pipeline.run import load_run
 
     results = load_run(run_dir, tqdm)
-    model = results.model_with(sites, pois, city, joint)
-    request = make_request(model, *span, samples, seed, station)
+    request = make_request(results.model_with(sites, pois, city, joint), *span, samples, seed, station, known)
     for caution in describe_request(request):
         typer.echo(f"caution: {caution}", err=True)
     rows = write_traffic(request, out, results.config.n_threads, tqdm)
     kind = " of a simulated city" if results.config.data.source.kind == "simulated" else ""
-    n, n_known, unit = len(request.places.table), int(request.places.is_known.sum()), model.traffic.unit
-    stations = format_count(n, "station") + (f" ({n_known} known, {n - n_known} predicted)" if n_known < n else "")
-    where = f"{kind} (city: {request.places.city}; unit: {unit})"
+    counts = "" if request.places.is_known.all() else f" ({request.places.counts})"
+    stations = format_count(len(request.places.table), "station") + counts
+    where = f"{kind} (city: {request.places.city}; unit: {request.unit})"
     typer.echo(f"{format_count(rows, 'row')} of {stations}{where} -> {out}")
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #e85b0400

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BLOCK_SIZE', 'parts_folder', 'lock_parts', 'part_path', 'missing_parts', 'write_part', 'metadata_path',
            'with_text_times', 'merge_parts', 'is_complete', 'make_calendar', 'TrafficModel', 'GenerationRequest',
-           'make_request', 'block_items', 'generate_block', 'block_table', 'place_columns', 'map_threads',
+           'read_model_days', 'make_request', 'block_items', 'generate_block', 'block_table', 'map_threads',
            'write_traffic', 'generate_traffic', 'describe_days', 'describe_request']
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #ebdc614c
@@ -34,10 +34,12 @@ from ..data.traffic import Traffic, hour_of_week
 from ..files import InputError, atomic_write, hash_arrays, read_json, write_json
 from ..joint.field import LatentField, draw_noise
 from ..joint.inversion import integrate_noise
+from .known_tables import KnownTable, leave_out_days, read_known_days
 from .methods import Method
-from .places import PLACE_COLUMNS, Places, SelectedPlaces, select_places
+from .places import Places, select_places
 from .provenance import no_progress
 from .run_folder import describe_difference, lock_folder
+from .selected_places import PLACE_COLUMNS, SelectedPlaces, choose_unit, place_columns
 from ..training.state import reraise_io_errors
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #b39e3407
@@ -203,7 +205,7 @@ class TrafficModel:
     ) -> np.ndarray:  # (B, L) float32, scaled
         "Scaled traffic of places in hours of the week."
         days, tables = places.known_days, (places.embedding, self.hour_table)
-        known = None if days is None else days.others(torch.from_numpy(day))
+        known = None if days is None else days.others(torch.from_numpy(row), torch.from_numpy(day))
         condition = Condition(torch.from_numpy(row), torch.from_numpy(week), *tables, days, known)
         if isinstance(noise, np.ndarray):
             return integrate_noise(self.method, condition, torch.from_numpy(noise), len(row)).numpy()
@@ -226,6 +228,7 @@ class GenerationRequest:
     last: pd.Timestamp  # last local day, naive, inclusive
     n_samples: int  # S
     seed: int  # of the noise
+    unit: str  # of the volumes
 
     @cached_property
     def calendar(self) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:
@@ -244,11 +247,7 @@ class GenerationRequest:
 
     def metadata(self) -> dict[str, str | int]:
         "All that the table depends on; kept with it."
-        model, places, n_known = self.model, self.places, int(self.places.is_known.sum())
-        scale_error = np.float64(places.head.residual_std if places.head else 0)
-        ids = np.frombuffer("\n".join(map(str, places.table.index)).encode(), np.uint8)
-        numbers = places.embedding.numpy(), places.scaler.min_, places.scaler.range_, places.key, scale_error, ids
-        days = () if places.known_days is None else (places.known_days.values.numpy(),)
+        model, places = self.model, self.places
         return {
             "run": model.name,
             "city": places.city,
@@ -256,12 +255,25 @@ class GenerationRequest:
             "days": f"{self.first.date()}:{self.last.date()}",
             "samples": self.n_samples,
             "seed": self.seed,
-            "stations": f"{n_known} known, {len(places.table) - n_known} predicted ({hash_arrays(*numbers, *days)})",
+            "stations": f"{places.counts} ({places.fingerprint()})",
             "block": BLOCK_SIZE,
-            "unit": model.traffic.unit,
+            "unit": self.unit,
             "content": f"generated traffic, trained on {model.trained_on}",
             **({"joint": hash_arrays(np.frombuffer(repr(model.field).encode(), np.uint8))} if model.field else {}),
         }
+
+
+def read_model_days(
+    model: TrafficModel,  # trained with `data.known_days`
+    table: Path | str | pd.DataFrame | Traffic,  # measured days, see `read_known_days`
+) -> KnownTable:
+    "Known days for a model. Raises `InputError` where its method sees no days, and as `read_known_days`."
+    if model.places.scale_ratio is None:
+        raise InputError(
+            f"known days: {model.name} sees no days of a station; train a run with -p data.known_days true for them"
+        )
+    places = model.places
+    return read_known_days(table, places.stations, places.timezone, model.traffic.services[0], model.length)
 
 
 def make_request(
@@ -271,10 +283,12 @@ def make_request(
     n_samples: int,  # S
     seed: int,  # of the noise
     stations: list | None,  # ids of stations and sites; the default places of the model if None
+    known: Path | str | pd.DataFrame | Traffic | None = None,  # measured days of stations, see `read_known_days`
 ) -> GenerationRequest:
     """A checked request.
 
-    Raises `InputError` for unknown stations, no samples, or days that are none or in the wrong order.
+    Raises `InputError` for unknown stations, no samples, days that are none or in the wrong order, or a table of known
+    days that cannot be used.
     """
     days = []
     for day in (first, last):
@@ -287,7 +301,9 @@ def make_request(
         raise InputError(f"the last day {days[1].date()} lies before the first {days[0].date()}")
     if n_samples < 1:
         raise InputError(f"{n_samples} samples: expected at least one")
-    return GenerationRequest(model, select_places(model.places, stations), *days, n_samples, seed)
+    table = None if known is None else leave_out_days(read_model_days(model, known), *days)
+    places = select_places(model.places, stations, table)
+    return GenerationRequest(model, places, *days, n_samples, seed, choose_unit(model.traffic.unit, places, table))
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #9fca9ef1
 def block_items(
@@ -316,8 +332,7 @@ def generate_block(
     else:
         noise = places.noise(request.seed, station, day, sample)
     x = request.model.sample(places, station, week[period], day, noise)
-    volume = places.scaler.inverse_transform(x, station) * places.scale_factors(request.seed, station, sample)[:, None]
-    return volume[: len(items[0])].astype(np.float32)
+    return places.volumes(x, request.seed, station, sample)[: len(items[0])].astype(np.float32)
 
 
 def block_table(
@@ -343,17 +358,6 @@ def block_table(
             **{name: column.take(pa.array(place)) for name, column in place_columns(request.places).items()},
         }
     )
-
-
-def place_columns(
-    places: SelectedPlaces,  # n places
-) -> dict[str, pa.Array]:  # (n,) status, nearest_station, distance_km
-    "What a row says of its place; words and ids (as text) are dictionaries, so that a column costs next to nothing."
-    nearest = places.table["nearest_station"].map(str, na_action="ignore")
-    distance_km = pa.array(places.table["distance_km"], pa.float32(), from_pandas=True)
-    status = pa.array(places.table["status"].tolist()).dictionary_encode()
-    nearest_station = pa.array(nearest, pa.string(), from_pandas=True).dictionary_encode()
-    return {"status": status, "nearest_station": nearest_station, "distance_km": distance_km}
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #0a36985e
 def map_threads(
@@ -415,7 +419,7 @@ def generate_traffic(
     places, trained = request.places, request.model.traffic
     volumes = np.concatenate(blocks).reshape(len(places.table), request.n_samples, -1)[:, :, positions]
     stations, values = places.table.drop(columns=list(PLACE_COLUMNS)), volumes.swapaxes(0, 1)[..., None]
-    traffic = Traffic.from_array(values, stations, hours, trained.services, places.timezone, trained.unit, places.city)
+    traffic = Traffic.from_array(values, stations, hours, trained.services, places.timezone, request.unit, places.city)
     status, nearest, distance_km = (places.table[name] for name in PLACE_COLUMNS)
     words = {"status": status, "nearest_station": nearest.map(str, na_action="ignore").fillna("")}
     labels = {name: ("station", column.to_numpy(object)) for name, column in words.items()}
@@ -442,9 +446,4 @@ def describe_request(
     request: GenerationRequest,  # what is requested
 ) -> list[str]:  # sentences; none for known stations and near days
     "Every caution: days, the scale of predicted places, and places that are unlike known ones."
-    head, places, lines = request.places.head, request.places, [describe_days(request)]
-    if head is not None:
-        n, factor = int((~places.is_known).sum()), math.exp(1.2816 * head.residual_std)
-        basis = "the mean of the training stations" if head.name == "mean" else f"a regression ({head.name})"
-        lines.append(f"{n} predicted: level from {basis}; 80 % of the levels are within a factor of {factor:.2g} of it")
-    return [line for line in lines + places.warnings if line]
+    return [line for line in (describe_days(request), *request.places.cautions()) if line]
