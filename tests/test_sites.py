@@ -178,6 +178,12 @@ def test_a_city_without_records(tiny_run, recorded, tmp_path):
     assert set(traffic.dataset["status"].values) == {"predicted"} and np.isnan(traffic.dataset["distance_km"]).all()
     write_traffic(make_request(results.model_with(city=city), *DAYS, 2, 0, None), tmp_path / "porto.parquet")
     assert pd.read_parquet(tmp_path / "porto.parquet").nearest_station.isna().all()
+    simulated = tiny_run[0] / "city"
+    files = f"grid: {simulated}/grid.geojson\npois: {simulated}/pois.geojson"
+    city.write_text(f"name: twin\n{files}\ntimezone: Europe/Rome\n")
+    twin = make_request(results.model_with(city=city), *DAYS, 2, 0, None).places
+    own = make_request(results.model, *DAYS, 2, 0, None).places
+    np.testing.assert_allclose(twin.embedding, own.embedding, rtol=1e-4, atol=1e-5)  # counted from the same map
 
 
 def test_a_new_city_run_generates_the_other_city(recorded, tmp_path):

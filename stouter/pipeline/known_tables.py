@@ -96,7 +96,7 @@ def read_known_days(
     values = np.where(is_whole[..., None], days.values, np.nan)
     kept = replace(days, values=values).isel(np.flatnonzero(is_whole.any(0)))
     kept = kept.sel_stations(np.flatnonzero(has_value.any((1, 2))))
-    unit = traffic.unit if traffic.unit != "unknown" else f"that of {name}"
+    unit = traffic.unit if traffic.unit != "unknown" else f"unit of {name}"
     return KnownTable(kept, name, unit, notes)
 
 # %% ../../nbs/08_pipeline/07f_known_tables.ipynb #abd14558

@@ -192,7 +192,7 @@ def choose_unit(
         return unit
     if places.has_days.all():
         return known.unit
-    if known.unit == f"that of {known.name}":
+    if known.unit == f"unit of {known.name}":
         places.warnings.append(f"{known.name}: taken to be in the unit of the run ({unit})")
         return unit
     raise InputError(
