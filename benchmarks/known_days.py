@@ -32,8 +32,8 @@ KNOWN = (0, 1, 2, 3, 5, 7, 14)  # and all
 SETTINGS = {"data.protocol": "new_stations", "data.known_days": "true", "train.n_updates": "1500"}
 CITIES = {  # the cities of squares of 235 m and of some kilometres need smaller blocks
     "nanjing": {},
-    "demo": {"data.block_size_km": "0.5", "train.n_updates": "1000"},
-    "milan_28": {"data.block_size_km": "1", "train.n_updates": "500"},
+    "demo": {"data.block_size_km": "0.5", "train.n_updates": "400"},
+    "milan_28": {"data.block_size_km": "1", "train.n_updates": "300"},
 }
 
 
