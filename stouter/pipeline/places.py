@@ -289,7 +289,9 @@ def run_places(
     if target is None:
         return places
     stations = target.stations.iloc[traffic_first(target)]
-    labels = f"target city of {config.name}", target.traffic.timezone, station_radius_m(covered_area(target))
+    name = getattr(config.data.target_source, "download", None) or target.traffic.dataset.attrs["name"]
+    name = name or f"target city of {config.name}"
+    labels = name, target.traffic.timezone, station_radius_m(covered_area(target))
     other = other_places(places, config, embeddings, stations, "data.target_source", *labels)
     return replace(other, default=np.arange(len(target.traffic.stations)))
 
