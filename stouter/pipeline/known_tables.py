@@ -54,7 +54,7 @@ class KnownTable:
 
     days: PeriodArray  # (n, P, L) physical units; NaN over a whole period that is not known of a station
     name: str  # of the table, for messages
-    unit: str  # of its values
+    unit: str | None  # of its values; None if the table does not say
     notes: tuple[str, ...] = ()  # what was left out
 
 
@@ -96,7 +96,7 @@ def read_known_days(
     values = np.where(is_whole[..., None], days.values, np.nan)
     kept = replace(days, values=values).isel(np.flatnonzero(is_whole.any(0)))
     kept = kept.sel_stations(np.flatnonzero(has_value.any((1, 2))))
-    unit = traffic.unit if traffic.unit != "unknown" else f"unit of {name}"
+    unit = traffic.unit if traffic.unit != "unknown" else None
     return KnownTable(kept, name, unit, notes)
 
 # %% ../../nbs/08_pipeline/07f_known_tables.ipynb #abd14558

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -121,14 +122,14 @@ class SelectedPlaces:
             )
         return lines + self.warnings
 
-
+# %% ../../nbs/08_pipeline/07c2_selected_places.ipynb #dd492175
 def id_key(
     place: int | str,  # id
 ) -> int:  # 0 <= value < 2^63
     "Number of a predicted place in its random streams, from its id alone."
     return int.from_bytes(hashlib.sha256(str(place).encode()).digest()[:8], "big") >> 1
 
-
+# %% ../../nbs/08_pipeline/07c2_selected_places.ipynb #32fb5efd
 def place_columns(
     places: SelectedPlaces,  # n places
 ) -> dict[str, pa.Array]:  # (n,) status, nearest_station, distance_km
@@ -191,8 +192,8 @@ def choose_unit(
     if known is None or not places.has_days.any() or known.unit == unit:
         return unit
     if places.has_days.all():
-        return known.unit
-    if known.unit == f"unit of {known.name}":
+        return known.unit or f"unit of {Path(known.name).name}"
+    if known.unit is None:
         places.warnings.append(f"{known.name}: taken to be in the unit of the run ({unit})")
         return unit
     raise InputError(
