@@ -2,11 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/known_days.py runs/known_days --json nbs/results/known_days.json
 
-Nanjing, blocks held out (`new_stations`), `data.known_days`. Of each held-out station the last k training days are
-known; nothing is trained again. The scale of a station follows from the same k days: their range, times the median of
-the ratio of the range of all training days to that of k days at the training stations, and its deviation drawn for each
-sample. All errors are in units of the station's range in all its training days, which no method sees. With no day known
-only the shape is judged, in the true scale. Finished runs and rows are not computed again.
+Three cities, blocks held out (`new_stations`), `data.known_days`. Of each held-out station the last k training days are
+known; nothing is trained again. The scale of a station follows from the same k days (`stouter.data.day_scale`) and is
+drawn for each sample. All errors are in units of the station's range in all its training days, which no method sees.
+With no day known only the shape is judged, in the true scale. Finished runs and rows are not computed again.
 """
 
 import argparse
@@ -19,6 +18,7 @@ import torch
 
 from stouter.config_file import load_config
 from stouter.data.dataset import StationScaler
+from stouter.data.day_scale import DayScale, fit_scale_ratio, similar_days
 from stouter.data.known_days import make_known_days
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.proper_scores import crps
@@ -28,23 +28,13 @@ from stouter.pipeline.methods import Method, train_method
 from stouter.training.batches import make_generator
 
 N_SAMPLES, NEIGHBOURS = 32, 10
-KNOWN = (0, 1, 2, 3, 5, 7, 14)
+KNOWN = (0, 1, 2, 3, 5, 7, 14)  # and all
 SETTINGS = {"data.protocol": "new_stations", "data.known_days": "true", "train.n_updates": "1500"}
-
-
-def scale_of_days(
-    days: np.ndarray,  # (n, k, L) known days, physical units
-    training: np.ndarray,  # (N, P, L) all days of the training stations
-    rng: np.random.Generator,  # of the samples' scales
-) -> tuple[np.ndarray, np.ndarray]:  # (S, n) smallest volumes and ranges
-    "Scale of stations from k days, drawn for each sample."
-    few = training[:, -days.shape[1] :]
-    low, span = (f(training, (1, 2)) for f in (np.nanmin, np.ptp))
-    few_low, few_span = few.min((1, 2)), np.maximum(np.ptp(few, (1, 2)), 1e-6 * span)
-    log_ratio, lower = np.log(span / few_span), np.median((few_low - low) / span)
-    z = rng.normal(size=(N_SAMPLES, len(days)))
-    drawn = np.ptp(days, (1, 2)) * np.exp(np.median(log_ratio) + log_ratio.std() * z)
-    return np.maximum(days.min((1, 2)) - lower * drawn, 0), drawn
+CITIES = {  # the cities of squares of 235 m and of some kilometres need smaller blocks
+    "nanjing": {},
+    "demo": {"data.block_size_km": "0.5", "train.n_updates": "400"},
+    "milan_28": {"data.block_size_km": "1", "train.n_updates": "300"},
+}
 
 
 def nearest_stations(
@@ -68,11 +58,8 @@ def sample_network(
     values = np.full((len(periods.station), k, scaled.shape[2]), np.nan)
     values[data.test_rows] = scaled
     dates = periods.hour_of_week[len(periods.days) - k :], periods.day_numbers[len(periods.days) - k :]
-    condition = replace(
-        data.test.condition,
-        known_days=make_known_days(values, *dates),
-        known=torch.ones(len(data.test.condition), k, dtype=torch.bool),
-    )
+    known = torch.ones(len(data.test.condition), k, dtype=torch.bool)
+    condition = replace(data.test.condition, known_days=make_known_days(values, *dates), known=known)
     x = method.sample(condition, N_SAMPLES, make_generator(7)).numpy()
     return x.reshape(N_SAMPLES, len(data.test_rows), -1, x.shape[-1])
 
@@ -87,9 +74,12 @@ def score_rows(city: City, data: Datasets, method: Method, k: int, seed: int) ->
     if k == 0:
         samples = {"STOUTER": sample_network(method, data, days)}
     else:
-        minimum, drawn = scale_of_days(days, data.train_periods.values[data.split.train], rng)
-        median = StationScaler(np.median(minimum, 0), np.median(drawn, 0))
-        scaled = median.transform(days.swapaxes(0, 1), np.arange(n)).swapaxes(0, 1)
+        weekday, rows = data.history_periods.hour_of_week[:, 0] // 24, np.arange(n)
+        ratio = fit_scale_ratio(data.train_periods.values[data.split.train], similar_days(weekday[-k:], weekday))
+        scale = DayScale.from_days(days, ratio)
+        factor = np.exp(scale.deviation * rng.normal(size=(N_SAMPLES, n)))
+        minimum, drawn = scale.draw(np.tile(rows, (N_SAMPLES, 1)), factor)
+        scaled = StationScaler(*scale.draw(rows, np.ones(n))).transform(days.swapaxes(0, 1), rows).swapaxes(0, 1)
         x = sample_network(method, data, scaled)
         volume = np.maximum(x * drawn[..., None, None] + minimum[..., None, None], 0)
         pick = rng.integers(k, size=(N_SAMPLES, n, n_periods))
@@ -112,35 +102,42 @@ def score_rows(city: City, data: Datasets, method: Method, k: int, seed: int) ->
     return rows
 
 
+def score_city(name: str, seed: int, folder: Path, stored: dict, path: Path) -> None:
+    "Train on one city, add the rows that `stored` lacks, and write it to `path` after each number of known days."
+    folder.mkdir(parents=True, exist_ok=True)
+    config = load_config(name, {**SETTINGS, **CITIES[name]})
+    city = load_city(config.data, folder)
+    embeddings = pretrain_graphs(config.graph, city, seed, folder)
+    data = make_datasets(config.data, city, embeddings, seed)
+    method = train_method(config, data, seed, folder)
+    n_days = len(data.history_periods.days)
+    for k in sorted({*(k for k in KNOWN if k < n_days), n_days}):
+        if any((row["city"], row["seed"], row["known"]) == (name, seed, k) for row in stored["rows"]):
+            continue
+        labels = {"city": name, "seed": seed, "known": k, "all": n_days, "stations": len(data.test_rows)}
+        for method_name, scores in score_rows(city, data, method, k, seed).items():
+            stored["rows"].append({**labels, "method": method_name, **scores})
+        write_json(path, stored)
+        print(*stored["rows"][-3:], sep="\n", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path, required=True)
+    parser.add_argument("--cities", nargs="*", default=list(CITIES), choices=CITIES)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     options = parser.parse_args()
-    stored = read_json(options.json, {}) or {"settings": {**SETTINGS, "samples": N_SAMPLES}, "rows": []}
+    stored = read_json(options.json, {"rows": []})
+    stored["settings"] = {**SETTINGS, "samples": N_SAMPLES, "cities": CITIES}
     stored["machine"] = {
         "processor": platform.machine(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
-    for seed in options.seeds:
-        folder = options.folder / f"seed{seed}"
-        folder.mkdir(parents=True, exist_ok=True)
-        config = load_config("nanjing", SETTINGS)
-        city = load_city(config.data, folder)
-        embeddings = pretrain_graphs(config.graph, city, seed, folder)
-        data = make_datasets(config.data, city, embeddings, seed)
-        method = train_method(config, data, seed, folder)
-        for k in KNOWN:
-            if any((row["seed"], row["known"]) == (seed, k) for row in stored["rows"]):
-                continue
-            for name, scores in score_rows(city, data, method, k, seed).items():
-                stored["rows"].append(
-                    {"seed": seed, "known": k, "method": name, "stations": len(data.test_rows), **scores}
-                )
-            write_json(options.json, stored)
-            print(seed, k, stored["rows"][-3:], flush=True)
+    for name in options.cities:
+        for seed in options.seeds:
+            score_city(name, seed, options.folder / name / f"seed{seed}", stored, options.json)
 
 
 if __name__ == "__main__":

@@ -86,14 +86,16 @@ class Run:
         pois: str | Path | None = None,  # places of interest to count around the sites, in place of counts
         city: str | Path | None = None,  # YAML file of another city, without records
         joint: bool = False,  # stations and days of a sample depend on each other, as needed for sums over them
+        known: str | Path | pd.DataFrame | Traffic | None = None,  # measured days of stations: station, time, value
     ) -> Traffic:  # (S samples, N stations, H hours, 1 service), physical units
         """Generate traffic of any days for stations, new sites or another city. Season and growth are not modelled.
 
-        `dataset.status` says which stations were trained on (known) and which were not (predicted).
+        `dataset.status` says which stations were trained on (known), which have days in `known` (known_days), which
+        neither (predicted). A day that is generated is never among the known days; these need `data.known_days`.
         Raises `InputError` for an unknown station, a day that is none, or sites that cannot be read.
         """
         model = self.results.model_with(sites, pois, city, joint)
-        request = make_request(model, first, last, n_samples, seed, stations)
+        request = make_request(model, first, last, n_samples, seed, stations, known)
         for caution in describe_request(request):
             print(f"caution: {caution}")
         return generate_traffic(request, self.config.n_threads, partial(tqdm, leave=False))

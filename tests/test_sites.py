@@ -13,10 +13,23 @@ from stouter.data.traffic import Traffic, open_traffic, save_traffic
 from stouter.files import InputError
 from stouter.pipeline import generate
 from stouter.pipeline.generate import generate_traffic, make_request, write_traffic
+from stouter.pipeline.places import run_places
 from stouter.pipeline.run import load_run, run
 from stouter.pipeline.table_parts import parts_folder
 
 DAYS = "2013-12-01", "2013-12-03"
+SMALL_CITY = {"n_stations": "9", "n_days": "10"}
+SMALL_NETWORK = {
+    "graph.n_epochs": "2",
+    "graph.radius_km": "0.3",
+    "diffusion.n_steps": "50",
+    "denoiser.base_channels": "8",
+    "denoiser.channel_multipliers": "[1, 2]",
+    "train.n_updates": "3",
+    "evaluation.n_samples": "2",
+    "data.block_size_km": "0.3",
+    "data.last_day": "null",
+}
 HELD_OUT = {"data.protocol": "new_stations", "data.block_size_km": "0.4", "data.test_station_fraction": "0.3"}
 
 
@@ -179,6 +192,12 @@ def test_a_city_without_records(tiny_run, recorded, tmp_path):
     assert set(traffic.dataset["status"].values) == {"predicted"} and np.isnan(traffic.dataset["distance_km"]).all()
     write_traffic(make_request(results.model_with(city=city), *DAYS, 2, 0, None), tmp_path / "porto.parquet")
     assert pd.read_parquet(tmp_path / "porto.parquet").nearest_station.isna().all()
+    simulated = tiny_run[0] / "city"
+    files = f"grid: {simulated}/grid.geojson\npois: {simulated}/pois.geojson"
+    city.write_text(f"name: twin\n{files}\ntimezone: Europe/Rome\n")
+    twin = make_request(results.model_with(city=city), *DAYS, 2, 0, None).places
+    own = make_request(results.model, *DAYS, 2, 0, None).places
+    np.testing.assert_allclose(twin.embedding, own.embedding, rtol=1e-4, atol=1e-5)  # counted from the same map
 
 
 def test_a_new_city_run_generates_the_other_city(recorded, tmp_path):
@@ -194,6 +213,28 @@ def test_a_new_city_run_generates_the_other_city(recorded, tmp_path):
     assert generated.stations.index.tolist() == there["station"].values.tolist()
     assert generated.timezone == "Europe/Lisbon" and generated.dataset.attrs["name"] == "target city of tiny"
     assert set(generated.dataset["status"].values) == {"predicted"}
+
+
+def test_milan_to_trentino_in_miniature(tmp_path):
+    "The shipped configuration on two simulated cities, small ones, and the name that records would give."
+    small = {f"data.{city}.{key}": value for city in ("source", "target_source") for key, value in SMALL_CITY.items()}
+    config = load_config("milan_to_trentino", {**small, **SMALL_NETWORK}, simulated=True)
+    metrics = run(config, 0, tmp_path / "run")
+    assert np.isfinite(metrics["STOUTER"]["crps"])
+    results = load_run(tmp_path / "run")
+    write_traffic(make_request(results.model, "2013-11-11", "2013-11-12", 2, 0, None), tmp_path / "there.csv")
+    said = json.loads((tmp_path / "there.csv.json").read_text())
+    assert said["city"] == "target city of simulated_milan_to_trentino" and "simulated city" in said["content"]
+    assert said["stations"].startswith("0 known, 9 predicted")
+    assert len(pd.read_csv(tmp_path / "there.csv")) == 9 * 2 * 48
+    measured = load_config("milan_to_trentino")
+    named = run_places(config.model_copy(update={"data": measured.data}), *results_of(results))
+    assert named.city == "trentino"
+
+
+def results_of(results):
+    "What places need of a run besides its configuration."
+    return results.city, results.embeddings, results.data, results.seed
 
 
 def test_a_run_that_knows_positions_takes_sites_and_no_other_city(recorded, tmp_path):

@@ -214,6 +214,13 @@ def generate(
         Path | None,
         typer.Option(help="Another city, without records: YAML with name, grid, pois or counts, and timezone."),
     ] = None,
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            help="Measured days of stations or sites, for a run with data.known_days: station, time, value by the hour "
+            "(CSV, parquet, .nc). Days that are generated are not used."
+        ),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples of every station.")] = 1,
     joint: Annotated[
         bool,
@@ -226,9 +233,8 @@ def generate(
     """Generate traffic of any days for stations, new sites or a city.
 
     Stations and days are independent unless --joint is given; its first use calibrates a field on training days.
-
     Of a day only the weekday and the hours are used: holidays, season and growth are not modelled.
-    A row says whether its station was trained on (known) or not (predicted).
+    A row says whether its station was trained on (known), has days of --known, or neither (predicted).
 
     \b
     Example:
@@ -250,16 +256,18 @@ def generate(
 
     results = load_run(run_dir or find_pretrained(pretrained), progress_bar)
     model = results.model_with(sites, pois, city, joint)
-    request = make_request(model, *span, samples, seed, station)
+    request = make_request(model, *span, samples, seed, station, known)
     cautions = describe_request(request)
     for sentence in cautions:
         caution(sentence)
     rows = write_traffic(request, out, results.config.n_threads, progress_bar)
     kind = " of a simulated city" if results.config.data.source.kind == "simulated" else ""
-    n, n_known, unit = len(request.places.table), int(request.places.is_known.sum()), model.traffic.unit
-    stations = format_count(n, "station") + (f" ({n_known} known, {n - n_known} predicted)" if n_known < n else "")
-    where = f"{kind} (city: {request.places.city}; unit: {unit})"
-    found = {"file": out, "rows": rows, "known": n_known, "predicted": n - n_known, **request.metadata()}
+    n, n_known = len(request.places.table), int(request.places.is_known.sum())
+    stations = format_count(n, "station") + ("" if n_known == n else f" ({request.places.counts})")
+    where = f"{kind} (city: {request.places.city}; unit: {request.unit})"
+    n_days = int(request.places.has_days.sum())
+    numbers = {"known": n_known, "predicted": n - n_known - n_days, "by_known_days": n_days}
+    found = {"file": out, "rows": rows, **numbers, **request.metadata()}
     return Output({**found, "cautions": cautions}, f"{format_count(rows, 'row')} of {stations}{where} -> {out}")
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #e85b0400

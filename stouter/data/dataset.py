@@ -235,6 +235,6 @@ def make_dataset(
     if known is not None:
         scaled = scaler.transform(known.values.swapaxes(0, 1), np.arange(n_stations)).swapaxes(0, 1)
         known_days = make_known_days(scaled, known.hour_of_week, known.day_numbers)
-        others = known_days.others(torch.from_numpy(np.tile(periods.day_numbers, n_stations)))
+        others = known_days.others(condition.station, torch.from_numpy(np.tile(periods.day_numbers, n_stations)))
         condition = replace(condition, known_days=known_days, known=others)
     return TrafficDataset(torch.from_numpy(x.astype(np.float32)), condition, n_stations)

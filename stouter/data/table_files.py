@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['THOUSANDS', 'MISSING_WORDS', 'is_parquet', 'is_excel', 'is_blank', 'read_header', 'check_field_numbers', 'read_csv',
-           'read_excel', 'excel_text', 'check_names', 'read_dataframe', 'line_number', 'row_location']
+           'read_excel', 'excel_text', 'check_names', 'read_dataframe', 'read_names', 'line_number', 'row_location']
 
 # %% ../../nbs/01_data/04b_table_files.ipynb #b1a70004
 import csv
@@ -193,6 +193,18 @@ def read_dataframe(
     return table.rename(columns=lambda name: str(name).strip())
 
 # %% ../../nbs/01_data/04b_table_files.ipynb #f0cb5e48
+def read_names(
+    table: Path,  # CSV or parquet
+) -> list[str]:  # of its columns
+    "The header of a table. Raises `InputError` or `FileNotFoundError`, see `read_dataframe`."
+    if not is_parquet(table) and table.is_file():
+        try:
+            return read_header(table)[1]
+        except ValueError:  # no text: the reader says what is wrong
+            pass
+    return list(read_dataframe(table))
+
+
 def line_number(
     path: Path,  # text with a header line
     row: int,  # counted from 0; -1 is the header

@@ -22,7 +22,7 @@ from .metrics import (
     rmse,
     score,
 )
-from .proper_scores import crps, energy_score, variogram_score
+from .proper_scores import crps, energy_score, hour_weights, variogram_score, weighted_crps
 from .real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY, real_baseline_rows, sample_replacement_days
 from .realism import REALISM_GOALS, RealismEvaluator, n_complete_days, realism_metrics
 from .score_card import Difference, ScoreCard, difference, tidy_scores, to_markdown, to_tidy
@@ -50,6 +50,7 @@ __all__ = [
     "difference",
     "energy_score",
     "forecast_errors",
+    "hour_weights",
     "interval_coverage",
     "interval_width",
     "jsd_paper",
@@ -79,4 +80,5 @@ __all__ = [
     "two_sample_metrics",
     "variogram_score",
     "wasserstein",
+    "weighted_crps",
 ]

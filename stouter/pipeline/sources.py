@@ -68,7 +68,8 @@ def read_station_table(
 ]:  # (N,) index `station`: lon, lat, perhaps `area` or `radius_m`, counts; what was left out
     "Every station that the graph should know, with its counts (section 4.2)."
     stations, left_out = read_station_geometry(source.grid), ""
-    if source.pois and not (source.pois_optional and not source.pois.exists()):
+    is_optional = getattr(source, "pois_optional", False)  # a `CityConfig` needs its places
+    if source.pois and not (is_optional and not source.pois.exists()):
         pois = (
             read_pois(source.pois, read_categories(source.categories)) if source.categories else read_pois(source.pois)
         )

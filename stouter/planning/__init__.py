@@ -18,6 +18,8 @@ _MODULES = {
     "choose_places": "placement",
     "plot_places": "placement",
     "rank_places": "placement",
+    "rank_sites": "ranking",
+    "ranking_scores": "ranking",
     "PowerModel": "power",
     "parse_power": "power",
     "site_power_w": "power",
