@@ -97,7 +97,9 @@ def fish_script(
             kind = {0: "-a", 1: "-s", 2: "-l"}[dashes]
             help_text = word.help.replace("'", "’")
             files = " -f" if path in groups | {""} else ""  # names of files only after a command
-            lines.append(f"complete -c stouter{files} -n '{condition}' {kind} '{word.text.lstrip('-')}' -d '{help_text}'")
+            lines.append(
+                f"complete -c stouter{files} -n '{condition}' {kind} '{word.text.lstrip('-')}' -d '{help_text}'"
+            )
     return "\n".join(lines)
 
 

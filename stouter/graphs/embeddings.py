@@ -40,7 +40,9 @@ def graph_fingerprint(
     settings: dict,  # of the pretraining, seed included; JSON values
 ) -> str:  # 64 hexadecimal digits
     "A hash of everything that an embedding depends on."
-    digest = hashlib.sha256(json.dumps([PRETRAINING_VERSION, settings, list(ids)], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(
+        json.dumps([PRETRAINING_VERSION, settings, list(ids)], sort_keys=True, default=str).encode()
+    )
     for tensor in (graph.x, graph.edge_index):
         digest.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.cpu().contiguous().numpy().data)
