@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BLOCK_SIZE', 'parts_folder', 'lock_parts', 'part_path', 'missing_parts', 'write_part', 'metadata_path',
-           'with_text_times', 'merge_parts', 'is_complete', 'make_calendar', 'TrafficModel', 'GenerationRequest',
-           'make_request', 'block_items', 'generate_block', 'block_table', 'place_columns', 'map_threads',
-           'write_traffic', 'generate_traffic', 'describe_days', 'describe_request']
+           'with_text_times', 'merge_parts', 'is_complete', 'TrafficModel', 'GenerationRequest', 'make_request',
+           'block_items', 'generate_block', 'block_table', 'place_columns', 'map_threads', 'write_traffic',
+           'generate_traffic', 'describe_request']
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #ebdc614c
 import json
@@ -30,10 +30,12 @@ from pyarrow import csv
 from torch import Tensor
 
 from ..data.dataset import Condition
-from ..data.traffic import Traffic, hour_of_week
+from ..data.traffic import Traffic
 from ..files import InputError, atomic_write, hash_arrays, read_json, write_json
 from ..joint.field import LatentField, draw_noise
 from ..joint.inversion import integrate_noise
+from .calendar import describe_days, make_calendar, period_hours
+from .covariates import CovariateEncoder, columns_of
 from .methods import Method
 from .places import PLACE_COLUMNS, Places, SelectedPlaces, select_places
 from .provenance import no_progress
@@ -156,25 +158,6 @@ def is_complete(
     except (FileNotFoundError, pa.ArrowInvalid, KeyError, TypeError):  # no file, another format, or no metadata
         return False
 
-# %% ../../nbs/08_pipeline/08_generate.ipynb #6dc49511
-def make_calendar(
-    first: pd.Timestamp,  # first local day, naive
-    last: pd.Timestamp,  # last local day, naive, inclusive
-    timezone: str,  # IANA name
-    length: int,  # hours of a period, 24 or 168
-) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:  # (H,) hours; (H,) their generated hour; (P, L) hours of the week
-    "The hours of local days, and the periods that cover them."
-    start = first if length == 24 else first - pd.Timedelta(days=(first.day_of_week + 1) % 7)
-    n_periods = -(-((last - start).days + 1) * 24 // length)
-    wall = pd.date_range(start, periods=n_periods * length, freq="h")
-    midnights = (
-        day.tz_localize(timezone, ambiguous=True, nonexistent="shift_forward")
-        for day in (first, last + pd.Timedelta(days=1))
-    )
-    hours = pd.date_range(*midnights, freq="h", inclusive="left")
-    clock = hours.tz_localize(None).floor("h")  # a clock may change by half an hour
-    return hours, wall.get_indexer(clock), hour_of_week(wall).reshape(n_periods, length)
-
 # %% ../../nbs/08_pipeline/08_generate.ipynb #aae59cf3
 BLOCK_SIZE = 256  # periods that the network makes in one batch
 
@@ -192,6 +175,7 @@ class TrafficModel:
     sampling: str  # noise schedule and sampler, as JSON, for the fingerprint
     trained_on: str = "measured traffic"  # or "a simulated city"; for the metadata
     field: LatentField | None = None  # of joint samples; independent ones if None
+    covariates: CovariateEncoder | None = None  # of the run, with those of future days; None: it has none
 
     def sample(
         self,
@@ -200,11 +184,13 @@ class TrafficModel:
         week: np.ndarray,  # (B, L) hours of the week
         day: np.ndarray,  # (B,) number of each period's first day; of known days this one is not seen
         noise: list[torch.Generator] | np.ndarray,  # streams, or noise (B, L)
+        covariates: Tensor | None = None,  # (B, L, F) numbers of `CovariateEncoder`
     ) -> np.ndarray:  # (B, L) float32, scaled
         "Scaled traffic of places in hours of the week."
         days, tables = places.known_days, (places.embedding, self.hour_table)
         known = None if days is None else days.others(torch.from_numpy(day))
-        condition = Condition(torch.from_numpy(row), torch.from_numpy(week), *tables, days, known)
+        told = None if covariates is None else torch.arange(len(row))
+        condition = Condition(torch.from_numpy(row), torch.from_numpy(week), *tables, days, known, covariates, told)
         if isinstance(noise, np.ndarray):
             return integrate_noise(self.method, condition, torch.from_numpy(noise), len(row)).numpy()
         return self.method.sample(condition, 1, noise, len(row))[0].numpy()
@@ -231,6 +217,17 @@ class GenerationRequest:
     def calendar(self) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:
         "See `make_calendar`."
         return make_calendar(self.first, self.last, self.places.timezone, self.model.length)
+
+    @cached_property
+    def covariates(self) -> np.ndarray | None:  # (n, P, L, F), or (1, P, L, F) of the whole city
+        "Numbers of the covariates of every period. Raises `InputError` for missing values that are not allowed."
+        encoder, advice = self.model.covariates, "give them by --covariates FILE, or allow it by --allow-missing"
+        return encoder and encoder.encode(self.period_hours, self.places.table, self.model.length, advice)
+
+    @property
+    def period_hours(self) -> pd.DatetimeIndex:  # (P L,)
+        "See `period_hours` of the calendar."
+        return period_hours(self.first, len(self.calendar[2]), self.places.timezone, self.model.length)
 
     @property
     def shape(self) -> tuple[int, int, int]:  # (n, S, P)
@@ -261,6 +258,7 @@ class GenerationRequest:
             "unit": model.traffic.unit,
             "content": f"generated traffic, trained on {model.trained_on}",
             **({"joint": hash_arrays(np.frombuffer(repr(model.field).encode(), np.uint8))} if model.field else {}),
+            **({} if self.covariates is None else {"covariates": hash_arrays(self.covariates)}),
         }
 
 
@@ -274,7 +272,7 @@ def make_request(
 ) -> GenerationRequest:
     """A checked request.
 
-    Raises `InputError` for unknown stations, no samples, or days that are none or in the wrong order.
+    Raises `InputError` for unknown stations, no samples, days that are none, or covariates that are missing.
     """
     days = []
     for day in (first, last):
@@ -287,7 +285,9 @@ def make_request(
         raise InputError(f"the last day {days[1].date()} lies before the first {days[0].date()}")
     if n_samples < 1:
         raise InputError(f"{n_samples} samples: expected at least one")
-    return GenerationRequest(model, select_places(model.places, stations), *days, n_samples, seed)
+    request = GenerationRequest(model, select_places(model.places, stations), *days, n_samples, seed)
+    request.covariates  # noqa: B018, computed and checked here
+    return request
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #9fca9ef1
 def block_items(
@@ -315,7 +315,10 @@ def generate_block(
         noise = draw_noise(request.model.field, lonlat, places.key[station], day, sample, request.seed)
     else:
         noise = places.noise(request.seed, station, day, sample)
-    x = request.model.sample(places, station, week[period], day, noise)
+    covariates = request.covariates
+    if covariates is not None:
+        covariates = torch.from_numpy(covariates[station if len(covariates) > 1 else 0, period])
+    x = request.model.sample(places, station, week[period], day, noise, covariates)
     volume = places.scaler.inverse_transform(x, station) * places.scale_factors(request.seed, station, sample)[:, None]
     return volume[: len(items[0])].astype(np.float32)
 
@@ -423,26 +426,14 @@ def generate_traffic(
     return Traffic(traffic.dataset.assign_coords(labels))
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #11390041
-def describe_days(
-    request: GenerationRequest,  # what is requested
-) -> str | None:  # a sentence, or None where the days are near the training days
-    "A caution for days more than four weeks outside the training data."
-    hours = request.model.traffic.hours.tz_localize(None)
-    first, last = hours[0].normalize(), hours[-1].normalize()
-    distance = max((request.first - last).days, (first - request.last).days)
-    if distance <= 28:
-        return None
-    return (
-        f"the days lie {distance} days outside the training data ({first.date()} to {last.date()}); "
-        "only hour and weekday are known to the model, not holidays, season or growth"
-    )
-
-
 def describe_request(
     request: GenerationRequest,  # what is requested
 ) -> list[str]:  # sentences; none for known stations and near days
-    "Every caution: days, the scale of predicted places, and places that are unlike known ones."
-    head, places, lines = request.places.head, request.places, [describe_days(request)]
+    "Every caution: days, covariates, the scale of predicted places, and places that are unlike known ones."
+    head, places, hours = request.places.head, request.places, request.model.traffic.hours
+    lines = [describe_days(request.first, request.last, hours, columns_of(request.model.covariates))]
+    if request.model.covariates:
+        lines += request.model.covariates.cautions(request.period_hours, places.table)
     if head is not None:
         n, factor = int((~places.is_known).sum()), math.exp(1.2816 * head.residual_std)
         basis = "the mean of the training stations" if head.name == "mean" else f"a regression ({head.name})"

@@ -6,7 +6,7 @@
 __all__ = ['record_inputs', 'check_inputs', 'start_run', 'run', 'read_run', 'RunResults', 'load_run']
 
 # %% ../../nbs/08_pipeline/09_run.ipynb #37ad51fa
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..config import ExperimentConfig
 from ..config_file import load_city_config
+from ..data.covariates import read_covariates
 from ..files import InputError, read_json, write_json
 from ..joint.field import LatentField
 from stouter.pipeline.dataset import (
@@ -175,7 +176,8 @@ class RunResults:
         length, sampling = PERIOD_HOURS[self.config.data.period], self.config.diffusion.model_dump_json()
         name, hours = f"{self.config.name}, seed {self.seed}", self.embeddings.hour_table
         origin = "a simulated city" if self.config.data.source.kind == "simulated" else "measured traffic"
-        return TrafficModel(name, self.method, places, hours, self.city.traffic, length, sampling, origin)
+        model = TrafficModel(name, self.method, places, hours, self.city.traffic, length, sampling, origin)
+        return replace(model, covariates=self.data.covariates)
 
     @property
     def field(self) -> LatentField:
@@ -189,17 +191,33 @@ class RunResults:
         pois: Path | None = None,  # file of places to count around them
         city: Path | None = None,  # YAML file of a city without records, in place of the run's own
         joint: bool = False,  # samples that depend on each other over stations and days
+        covariates: Sequence[str | Path | pd.DataFrame] = (),  # tables of the days to be generated
+        allow_missing: bool = False,  # whether covariates may be missing there
     ) -> TrafficModel:
-        "`model` for new sites, another city, or sites there. Raises `InputError` as `city_places` and `add_sites`."
+        """`model` for new sites, another city, or sites there, and for covariates of other days.
+
+        Raises `InputError` as `city_places`, `add_sites` and `read_covariates`.
+        """
         model = self.model
         places = model.places
         if pois and not sites:
             raise InputError(f"--pois {pois}: places are counted around sites; give --sites FILE too")
+        encoder = self.data.covariates
+        if encoder is None and (covariates or allow_missing):
+            raise InputError("this run knows no covariates; make one with data.covariates, or leave --covariates out")
         if city:
-            places = city_places(places, self.config, self.embeddings, load_city_config(city), str(city))
+            other = load_city_config(city)
+            places, encoder = (
+                city_places(places, self.config, self.embeddings, other, str(city)),
+                encoder and encoder.for_city(other),
+            )
         if sites:
             places = add_sites(places, self.config, self.embeddings, Path(sites), pois)
-        return replace(model, places=places, field=self.field if joint else None)
+        if encoder:
+            names = encoder.covariates.columns
+            tables = [read_covariates(table, places.timezone, names) for table in covariates]
+            encoder = encoder.with_future(tables, allow_missing)
+        return replace(model, places=places, field=self.field if joint else None, covariates=encoder)
 
 
 def load_run(
