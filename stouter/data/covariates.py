@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TIME_NAMES', 'DAY_NAMES', 'STATION_NAMES', 'EVENT_COLUMNS', 'HOLIDAY', 'public_holidays', 'find_name', 'rename_roles',
            'check_numbers', 'check_hours', 'CovariateTable', 'read_covariates', 'Covariates', 'make_covariates',
-           'CovariateScaler', 'describe_missing']
+           'describe_covariates', 'CovariateScaler', 'describe_missing']
 
 # %% ../../nbs/01_data/09c_covariates.ipynb #cv09000003
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -331,6 +331,16 @@ def make_covariates(
         public_holidays(*[pd.Timestamp("2000-01-01")] * 2, country, subdivision)
     return Covariates(tuple(columns), tuple(tables), country, subdivision, dict(defaults or {}))
 
+
+def describe_covariates(
+    covariates: Covariates,  # of a run
+) -> str:  # "holiday (IT, MI), rain, match (events)"
+    "Names of the columns, with the calendar's place and the kinds of the tables."
+    words = {"city": "", "station": " (by station)", "event": " (events)"}
+    place = ", ".join(word for word in (covariates.country, covariates.subdivision) if word)
+    kinds = {name: covariates.kind_of(name) for name in covariates.columns}
+    return ", ".join(name + words.get(kind, f" ({place})") for name, kind in kinds.items())
+
 # %% ../../nbs/01_data/09c_covariates.ipynb #cv09000025
 @dataclass(frozen=True)
 class CovariateScaler:
@@ -353,7 +363,7 @@ class CovariateScaler:
         return cls(tuple(columns), low, span)
 
     @property
-    def unlearnt(self) -> tuple[str, ...]:
+    def constant(self) -> tuple[str, ...]:
         "Columns that are constant in training."
         return tuple(name for name, span in zip(self.columns, self.range_) if span == 0)
 

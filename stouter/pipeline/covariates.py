@@ -123,8 +123,8 @@ class CovariateEncoder:
         for name in self.covariates.columns:
             if self.covariates.kind_of(name) == "event" and not values[..., self.covariates.columns.index(name)].any():
                 lines.append(f"{name}: no event on these days is in the tables; taken as none")
-        unlearnt = [f"{name} is constant in training, so its effect is not known" for name in self.scaler.unlearnt]
-        return lines + unlearnt
+        constant = [f"{name} is constant in training, so its effect is not known" for name in self.scaler.constant]
+        return lines + constant
 
 # %% ../../nbs/08_pipeline/03b_covariates.ipynb #cv03000011
 def fit_encoder(

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch_geometric.data import Data as Graph
 
 from ..config import DataConfig, GraphConfig, Source
-from ..data.covariates import Covariates
+from ..data.covariates import Covariates, describe_covariates
 from ..data.coverage import drop_constant, filter_by_coverage, stratified_subset
 from stouter.data.dataset import (
     PeriodArray,
@@ -176,11 +176,14 @@ def load_city(
     records, stations = open_source(data.source, folder, progress)
     records = select_days(records, data.first_day, data.last_day)
     traffic, constant = select_stations(records, data)
+    covariates = open_covariates(data, folder, traffic.timezone, stations)
     if not (folder / "selection.json").exists():
         counts = {"stations_used": len(traffic.stations), "stations_with_records": len(records.stations)}
-        write_json(folder / "selection.json", {**counts, "text": describe_selection(records, traffic, data, constant)})
+        words = {"text": describe_selection(records, traffic, data, constant)}
+        words |= {"covariates": describe_covariates(covariates)} if covariates else {}
+        write_json(folder / "selection.json", {**counts, **words})
     if data.target_source is None:
-        return City(traffic, records, stations, None, open_covariates(data, folder, traffic.timezone, stations))
+        return City(traffic, records, stations, None, covariates)
     target = data.model_copy(update={"source": data.target_source, "target_source": None})
     return City(traffic, records, stations, load_city(target, folder / "target_city", progress))
 
@@ -415,11 +418,11 @@ def make_datasets(
     """
     periods, test_periods, scaler = cut_periods(city.traffic, data)
     split = split_rows(data, city.traffic.stations, seed)
-    tables = embeddings.station_table, embeddings.hour_table
+    city_tables = tables = embeddings.station_table, embeddings.hour_table
     seen = partial(seen_periods, data)
     encoder = fit_encoder(city.covariates, data, periods, city.traffic.stations.iloc[split.train])
-    told = partial(encode_periods, encoder, city.traffic.stations)
-    known = make_dataset(periods, scaler, *tables, seen(periods), told(periods)).sel_stations(split.train)
+    encode = partial(encode_periods, encoder, city.traffic.stations)
+    known = make_dataset(periods, scaler, *tables, seen(periods), encode(periods)).sel_stations(split.train)
     history, past, test_rows, test_scaler = known, periods, split.test, scaler
     places = embeddings.place_table, embeddings.place_table
     if city.target is not None:
@@ -428,7 +431,7 @@ def make_datasets(
         history, test_rows = make_dataset(past, test_scaler, *tables), np.arange(len(past.station))
         places = embeddings.place_table, embeddings.target_place_table
     visible = seen(past if data.protocol == "new_days" else past.isel(slice(0)))
-    test = make_dataset(test_periods, test_scaler, *tables, visible, told(test_periods)).sel_stations(test_rows)
+    test = make_dataset(test_periods, test_scaler, *tables, visible, encode(test_periods)).sel_stations(test_rows)
     if not len(known.drop_incomplete()) or not test.x.isfinite().any():
         raise InputError(
             "data.min_coverage: no training period is without a missing hour, or no test period has any; raise it"
@@ -439,8 +442,7 @@ def make_datasets(
             parts = split_last(periods, data.n_validation_periods)
         except ValueError as error:
             raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
-        tables = embeddings.station_table, embeddings.hour_table
-        parts = [make_dataset(part, scaler, *tables, seen(parts[0]), told(part)) for part in parts]
+        parts = [make_dataset(part, scaler, *city_tables, seen(parts[0]), encode(part)) for part in parts]
         train, validation = (part.sel_stations(split.train) for part in parts)
     parts, scalers = (train, validation, known, test, history, periods, past, test_periods), (scaler, test_scaler)
     return Datasets(*parts, split, test_rows, *scalers, *places, encoder)
