@@ -1,6 +1,9 @@
 """Effects of covariates: put into a simulated city by hand and estimated from generated traffic; and real holidays.
 
-    OMP_NUM_THREADS=1 python benchmarks/covariates.py runs/covariates --part city --json nbs/results/covariates.json
+    OMP_NUM_THREADS=1 python benchmarks/covariates.py runs/covariates --part city --compare --updates 1000 \\
+        --json nbs/results/covariates.json
+    OMP_NUM_THREADS=1 python benchmarks/covariates.py runs/covariates --part city --seeds 1 --updates 2000 \\
+        --json nbs/results/covariates.json
     OMP_NUM_THREADS=1 python benchmarks/covariates.py runs/covariates --part milan --json nbs/results/covariates.json
     OMP_NUM_THREADS=1 python benchmarks/covariates.py runs/covariates --part square --json nbs/results/covariates.json
 
@@ -114,7 +117,7 @@ def effects_of(results: RunResults, folder: Path) -> dict[str, dict[str, float]]
         rows[name]["elsewhere"] = float(recorded[other].sum() / without[other].sum() - 1)
     ratio, ordinary = true_holiday_ratio(days)
     daily = [v.reshape(len(stations), -1, 24).sum(2) for v in (generate(results, *span, festive), recorded)]
-    working = days.dayofweek < 5
+    working = days.day_of_week < 5
     use = pd.read_csv(folder / "city/truth.csv", index_col="station")[list(LAND_USES)]
     groups = {"all stations": np.ones(len(stations), bool)}
     for kind in ("office", "residential"):
@@ -133,14 +136,16 @@ def held_out(results: RunResults, is_on: dict[str, np.ndarray]) -> dict[str, flo
     return {name: crps(real[on][:, None], samples[:, on][..., None]) for name, on in whole.items()}
 
 
-def city_rows(folder: Path, seed: int, updates: int) -> dict:
-    "Effects, and scores with and without covariates."
-    settings = city_settings(folder, updates)
-    plain = make_run("demo", settings, folder / f"city_without{seed}", seed)
-    told = make_run("demo", settings | with_tables(folder), folder / f"city_with{seed}", seed, plain.folder)
+def city_rows(folder: Path, seed: int, updates: int, compare: bool) -> dict:
+    "Effects, and scores with covariates and, if `compare`, without."
+    settings, plain = city_settings(folder, updates), None
+    if compare:
+        plain = make_run("demo", settings, folder / f"city_without{seed}", seed)
+    like = plain and plain.folder
+    told = make_run("demo", settings | with_tables(folder), folder / f"city_with{seed}", seed, like)
     numbers = told.data.test.condition.covariates.numpy()
     hours = {"hours with rain": numbers[..., 1] > 0, "hours of a match, near it": numbers[..., 2] > 0}
-    scores = {"with": held_out(told, hours), "without": held_out(plain, hours)}
+    scores = {name: held_out(r, hours) for name, r in (("with", told), ("without", plain)) if r}
     return {"effects": effects_of(told, folder), "crps": scores, "updates": updates}
 
 
@@ -167,7 +172,7 @@ def milan_rows(folder: Path, seed: int) -> dict:
     scores = day_scores(told, day, tables) | {"without covariates": day_scores(plain, day, {"x": []})["x"]}
     periods = told.data.train_periods
     scaled = told.data.scaler.transform(periods.values.swapaxes(0, 1), np.arange(len(periods.station)))
-    real, weekday = scaled[periods.days.strftime("%Y-%m-%d") == day][0], periods.days.dayofweek
+    real, weekday = scaled[periods.days.strftime("%Y-%m-%d") == day][0], periods.days.day_of_week
     is_other = periods.days.strftime("%Y-%m-%d") != day
     for name, pool in {"pool of Sundays": weekday == 6, "pool of other Fridays": (weekday == 4) & is_other}.items():
         scores[name] = crps(real.astype(np.float32), scaled[pool].astype(np.float32))
@@ -201,9 +206,9 @@ def square_rows(folder: Path, seed: int) -> dict:
     kinds = {day: name for day, name in names.items()}
     scaled = [told.data.scaler.transform(p.values.swapaxes(0, 1), np.arange(2))[:, 0] for p in (train, test)]
     samples = {name: r.samples["STOUTER"].numpy()[:, : len(days)] for name, r in (("with", told), ("without", plain))}
-    weekday, rows = train.days.dayofweek, {}
+    weekday, rows = train.days.day_of_week, {}
     for k, day in enumerate(days):
-        own, same = day.dayofweek, (weekday >= 5) == (day.dayofweek >= 5)
+        own, same = day.day_of_week, (weekday >= 5) == (day.day_of_week >= 5)
         pools = {"pool of the weekday": weekday == own, "pool of the day type": same, "pool of Sundays": weekday == 6}
         ensembles = {name: x[:, k] for name, x in samples.items()}
         ensembles |= {name: scaled[0][pool] for name, pool in pools.items()}
@@ -220,9 +225,10 @@ def main():
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--updates", type=int, default=1500, help="of the networks of the simulated city")
+    parser.add_argument("--compare", action="store_true", help="also train on the simulated city without covariates")
     options = parser.parse_args()
     functions = {
-        "city": lambda seed: city_rows(options.folder, seed, options.updates),
+        "city": lambda seed: city_rows(options.folder, seed, options.updates, options.compare),
         "milan": lambda seed: milan_rows(options.folder, seed),
         "square": lambda seed: square_rows(options.folder, seed),
     }

@@ -376,7 +376,7 @@ class CovariateScaler:
         scaled = (values - self.min_) / np.where(self.range_ > 0, self.range_, 1)
         return np.concatenate([np.where(is_known, scaled, 0), is_known], axis=-1).astype(np.float32)
 
-    def outside(
+    def describe_range(
         self,
         values: np.ndarray,  # (..., C)
     ) -> list[str]:  # one sentence for each column that leaves the range of training
