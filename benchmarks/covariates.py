@@ -185,9 +185,9 @@ def square_traffic(path: Path) -> None:
     table = pd.read_csv(find_above("shared/data") / "milan_context/ts_full_square_4159.csv")
     time = pd.to_datetime(table["time_ms"], unit="ms", utc=True).dt.tz_convert("Europe/Rome")
     volume = table.groupby(time.dt.floor("h"))["internet"].sum()
-    stations = pd.DataFrame({"lon": [9.18, 9.19], "lat": [45.46, 45.46]}, index=pd.Index([4159, 0], name="station"))
+    stations = pd.DataFrame({"lon": [9.18], "lat": [45.46]}, index=pd.Index([4159], name="station"))
     hours = pd.DatetimeIndex(volume.index)
-    values = np.stack([volume, volume])[..., None].astype(np.float32)
+    values = volume.to_numpy(np.float32)[None, :, None]
     save_traffic(Traffic.from_array(values, stations, hours, ("internet",), "Europe/Rome", "unknown"), path)
 
 
@@ -204,8 +204,8 @@ def square_rows(folder: Path, seed: int) -> dict:
     days = test.days.tz_localize(None)
     names = public_holidays(days[0], days[-1], "IT", "MI")
     kinds = {day: name for day, name in names.items()}
-    scaled = [told.data.scaler.transform(p.values.swapaxes(0, 1), np.arange(2))[:, 0] for p in (train, test)]
-    samples = {name: r.samples["STOUTER"].numpy()[:, : len(days)] for name, r in (("with", told), ("without", plain))}
+    scaled = [told.data.scaler.transform(p.values.swapaxes(0, 1), np.arange(1))[:, 0] for p in (train, test)]
+    samples = {name: r.samples["STOUTER"].numpy() for name, r in (("with", told), ("without", plain))}
     weekday, rows = train.days.day_of_week, {}
     for k, day in enumerate(days):
         own, same = day.day_of_week, (weekday >= 5) == (day.day_of_week >= 5)
