@@ -87,14 +87,18 @@ class Run:
         city: str | Path | None = None,  # YAML file of another city, without records
         joint: bool = False,  # stations and days of a sample depend on each other, as needed for sums over them
         known: str | Path | pd.DataFrame | Traffic | None = None,  # measured days of stations: station, time, value
+        covariates: str | Path | pd.DataFrame | Sequence = (),  # one or several tables of holidays, weather or events
+        allow_missing: bool = False,  # whether covariates may be missing on these days
     ) -> Traffic:  # (S samples, N stations, H hours, 1 service), physical units
         """Generate traffic of any days for stations, new sites or another city. Season and growth are not modelled.
 
         `dataset.status` says which stations were trained on (known), which have days in `known` (known_days), which
         neither (predicted). A day that is generated is never among the known days; these need `data.known_days`.
-        Raises `InputError` for an unknown station, a day that is none, or sites that cannot be read.
+        Raises `InputError` for an unknown station, a day that is none, tables that cannot be read, or covariates that
+        are missing.
         """
-        model = self.results.model_with(sites, pois, city, joint)
+        tables = [covariates] if isinstance(covariates, str | Path | pd.DataFrame) else covariates
+        model = self.results.model_with(sites, pois, city, joint, tables, allow_missing)
         request = make_request(model, first, last, n_samples, seed, stations, known)
         for caution in describe_request(request):
             print(f"caution: {caution}")

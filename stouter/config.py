@@ -4,19 +4,19 @@
 
 # %% auto #0
 __all__ = ['Timezone', 'Source', 'Encoder', 'Config', 'validate_timezone', 'SimulatedSource', 'CDRSource', 'CityConfig',
-           'ArraySource', 'PatchesSource', 'NetCDFSource', 'DataConfig', 'GraphConfig', 'DenoiserConfig',
-           'DiffusionConfig', 'TrainConfig', 'DistillationConfig', 'EvaluationConfig', 'ExperimentConfig',
-           'section_to_html', 'config_to_html']
+           'ArraySource', 'PatchesSource', 'NetCDFSource', 'CovariatesConfig', 'DataConfig', 'GraphConfig',
+           'DenoiserConfig', 'DiffusionConfig', 'TrainConfig', 'DistillationConfig', 'EvaluationConfig',
+           'ExperimentConfig']
 
 # %% ../nbs/00_core/01_config.ipynb #befe3db1
 from datetime import date, datetime
-from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
+from .config_html import config_to_html
 from .method_fields import check_read, is_read
 
 # %% ../nbs/00_core/01_config.ipynb #bc330290
@@ -46,6 +46,9 @@ class SimulatedSource(Config):
     n_days: int = Field(28, ge=3, description="local days of records")
     first_day: date = Field(date(2013, 11, 1), description="first local day")
     seed: int = Field(0, ge=0, description="seed of the city; the run's own seed does not change the city")
+    holiday_effect: float = Field(0.0, gt=-1, description="relative change on holidays, beside their Sunday rhythm")
+    rain_effect: float = Field(0.0, gt=-1, description="relative change in hours with rain; others write weather.csv")
+    match_effect: float = Field(0.0, gt=-1, description="relative change at a stadium during matches, events.csv")
     cache_dir: Path | None = Field(
         None, description="folder of the city that several runs share; by default the run's own"
     )
@@ -96,6 +99,8 @@ class CityConfig(Config):
     categories: Path | None = Field(None, description="your own table from tags to the eight categories, CSV")
     counts: Path | None = Field(None, description="or ready counts, one row per station, CSV or parquet")
     timezone: Timezone = Field(description="time zone of the local day")
+    country: str | None = Field(None, description="ISO 3166 code, for runs with the covariate holiday")
+    subdivision: str | None = Field(None, description="ISO 3166-2 code of a part of it with holidays of its own")
 
     @model_validator(mode="after")
     def check_places(self) -> "CityConfig":
@@ -149,6 +154,29 @@ Source = Annotated[
 ]
 
 # %% ../nbs/00_core/01_config.ipynb #0fc1a6a1
+class CovariatesConfig(Config):
+    "Columns beside station and hour: public holidays, weather, events."
+
+    country: str | None = Field(None, description="ISO 3166 code, IT: its public holidays are the column holiday")
+    subdivision: str | None = Field(None, description="ISO 3166-2 code of a part of it with holidays of its own, MI")
+    tables: tuple[Path, ...] = Field(
+        (),
+        description="CSV, parquet or Excel: time (hours) or day, perhaps station, or lon, lat, radius_km of events, "
+        "and columns of numbers",
+    )
+    columns: tuple[str, ...] | None = Field(None, description="columns of the tables to use; all if not given")
+    defaults: dict[str, float] = Field({}, description="value of a column where its table has none, such as {rain: 0}")
+    allow_missing: bool = Field(False, description="whether hours may lack values, which then count as missing")
+
+    @model_validator(mode="after")
+    def check_sources(self) -> "CovariatesConfig":
+        if not self.country and not self.tables:
+            raise ValueError("give country or tables, or leave data.covariates out")
+        if self.subdivision and not self.country:
+            raise ValueError(f"subdivision {self.subdivision} is a part of a country; give country too")
+        return self
+
+
 class DataConfig(Config):
     "Which traffic, and how it is cut into samples (section 3.1)."
 
@@ -184,6 +212,7 @@ class DataConfig(Config):
         description="whether the method sees statistics of a station's other training periods, a random subset of them "
         "in training; stations that it was not trained on can then be asked for by some of their days",
     )
+    covariates: CovariatesConfig | None = Field(None, description="holidays, weather and events; diffusion only")
 
     @model_validator(mode="after")
     def check_days_and_target(self) -> "DataConfig":
@@ -194,6 +223,8 @@ class DataConfig(Config):
             if self.target_source is None:
                 advice = "give target_source, a source like source"
             raise ValueError(f"protocol new_city evaluates another city, and no other protocol does; {advice}")
+        if self.covariates and self.target_source:
+            raise ValueError("covariates are those of one city; leave them out with the protocol new_city")
         return self
 
 # %% ../nbs/00_core/01_config.ipynb #fc57a783
@@ -318,6 +349,9 @@ class TrainConfig(Config):
     station_drop_prob: float = Field(
         0.0, ge=0, lt=1, description="share of training samples without features of the station; diffusion only"
     )
+    covariate_drop_prob: float = Field(
+        0.1, ge=0, lt=1, description="share of samples that lose all covariates, and of each column; diffusion only"
+    )
     weekday_randomization: float | None = Field(
         None, ge=0, le=1, description="share of samples with another weekday of their day type; measured if not given"
     )
@@ -403,7 +437,10 @@ class ExperimentConfig(Config):
     @model_validator(mode="after")
     def check_all_read(self) -> "ExperimentConfig":
         sections = {"denoiser", "diffusion", "train", "distillation"}
-        check_read(self.method, self.model_dump(include=sections, exclude_unset=True, exclude_defaults=True))
+        given = self.model_dump(include=sections, exclude_unset=True, exclude_defaults=True)
+        if self.data.covariates:
+            given["data"] = {"covariates": self.data.covariates}
+        check_read(self.method, given)
         return self
 
     @property
@@ -414,28 +451,3 @@ class ExperimentConfig(Config):
 
     def _repr_html_(self) -> str:
         return config_to_html(self)
-
-# %% ../nbs/00_core/01_config.ipynb #f3196f8a
-def section_to_html(
-    section: Config,  # one section, or the whole configuration
-) -> str:  # "n_updates = <b>5</b>; batch_size = 128", sections left out
-    "Fields and values; a value that differs from its default is bold."
-    cells = []
-    for name, field in type(section).model_fields.items():
-        value = getattr(section, name)
-        if not isinstance(value, Config):
-            text = escape(str(value))
-            cells.append(f"{name} = {text}" if value == field.default else f"{name} = <b>{text}</b>")
-    return "; ".join(cells)
-
-
-def config_to_html(
-    config: ExperimentConfig,  # checked
-) -> str:  # a table of two columns
-    "One row for each section of a configuration."
-    sections = {"": config, "data.source": config.data.source}
-    for name in type(config).model_fields:
-        if isinstance(getattr(config, name), Config):
-            sections[name] = getattr(config, name)
-    rows = "".join(f"<tr><th>{name}</th><td>{section_to_html(part)}</td></tr>" for name, part in sections.items())
-    return f"<table>{rows}</table>"

@@ -77,6 +77,7 @@ def describe_run(
         *textwrap.wrap(initial, 100),
         *textwrap.wrap(metadata.get("caution", ""), 100),
         f"{selection['text']}",
+        *([f"covariates: {selection['covariates']}"] if "covariates" in selection else []),
         *records.splitlines(),
         f"T = {metadata['T']}, sampler {metadata['sampler']}{distilled}, {samples} of {period}{minutes}",
         *describe_preset(metadata),

@@ -12,7 +12,7 @@ from conftest import ROOT, n_lines
 import stouter
 
 FLOORS = [
-    {"files", "style", "optim", "method_fields"},
+    {"files", "style", "optim", "method_fields", "config_html"},
     {"config", "data"},
     {"config_file", "patterns", "graphs", "diffusion", "denoisers", "evaluation"},
     {"training"},

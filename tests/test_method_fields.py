@@ -1,5 +1,6 @@
 "Every field of the configuration changes the weights or samples of the methods that read it, and of no other."
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -40,17 +41,22 @@ VALUES = {  # field -> another value
     "train.antithetic_timesteps": False,
     "train.station_jitter": 0.5,
     "train.station_drop_prob": 0.5,
+    "train.covariate_drop_prob": 0.5,
     "train.weekday_randomization": 0.0,
 }
 OPERATION = {"train.validate_every", "train.patience", "train.checkpoint_every", "train.tensorboard"}  # of the loop
 
 
-def days():
-    "Two weeks of two stations."
+def days(covariates=False):
+    "Two weeks of two stations, perhaps with two covariates."
     station, week = torch.arange(2).repeat_interleave(14), torch.arange(168).reshape(7, 24).repeat(4, 1)
     x = torch.rand(28, 24, generator=make_generator(1))
     tables = torch.randn(2, 6, generator=make_generator(2)), torch.randn(168, 6, generator=make_generator(3))
-    return TrafficDataset(x, Condition(station, week, *tables), 2)
+    condition = Condition(station, week, *tables)
+    if covariates:
+        numbers = torch.rand(28, 24, 4, generator=make_generator(4))
+        condition = replace(condition, covariate_table=numbers, covariate_row=torch.arange(28))
+    return TrafficDataset(x, condition, 2)
 
 
 def with_value(config, key, value):
@@ -61,7 +67,7 @@ def with_value(config, key, value):
 
 
 @cache
-def outcome(method, key=None):
+def outcome(method, key=None, covariates=False):
     "Averaged weights after three updates, and samples, as bytes."
     config = load_config("tiny", {"method": method, "train.n_updates": "3", "train.batch_size": "8"})
     config = with_value(config, "train.weekday_randomization", 1.0)
@@ -69,9 +75,9 @@ def outcome(method, key=None):
         config = with_value(config, "train.cond_drop_prob", 0.5)
     if key:
         config = with_value(config, key, VALUES[key])
-    data = days()
+    data = days(covariates)
     with isolated_seed(0, 1):
-        trained = build_method(config, 6, 6)
+        trained = build_method(config, 6, 6, 4 if covariates else 0)
     trained.fit(data, make_training_args(config.train, data), 0, None, None, None)
     samples = trained.sample(data.condition[:3], 2, make_generator(5))
     return tuple(v.numpy().tobytes() for v in (*trained.network.state_dict().values(), samples))
@@ -81,7 +87,8 @@ def outcome(method, key=None):
 @pytest.mark.parametrize("key", VALUES)
 def test_field_acts_where_it_is_read(method, key):
     reference = "train.cond_drop_prob" if key == "diffusion.guidance_scale" else None
-    assert (outcome(method, key) != outcome(method, reference)) == is_read(method, key)
+    covariates = key == "train.covariate_drop_prob"  # acts where there are some
+    assert (outcome(method, key, covariates) != outcome(method, reference, covariates)) == is_read(method, key)
 
 
 def test_all_fields_are_tested():

@@ -228,12 +228,16 @@ def generate(
             "--joint", help="Stations and days of a sample depend on each other, as needed for sums over them."
         ),
     ] = False,
+    covariates: Annotated[
+        list[Path] | None, typer.Option(help="Table of covariates of these days, as in data.covariates; also several.")
+    ] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Covariates may be missing.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> Output:
     """Generate traffic of any days for stations, new sites or a city.
 
     Stations and days are independent unless --joint is given; its first use calibrates a field on training days.
-    Of a day only the weekday and the hours are used: holidays, season and growth are not modelled.
+    Of a day the weekday, the hours and the run's covariates are used: season and growth are not modelled.
     A row says whether its station was trained on (known), has days of --known, or neither (predicted).
 
     \b
@@ -255,7 +259,7 @@ def generate(
     from stouter.pipeline.run import load_run
 
     results = load_run(run_dir or find_pretrained(pretrained), progress_bar)
-    model = results.model_with(sites, pois, city, joint)
+    model = results.model_with(sites, pois, city, joint, covariates or (), allow_missing)
     request = make_request(model, *span, samples, seed, station, known)
     cautions = describe_request(request)
     for sentence in cautions:

@@ -22,7 +22,7 @@ from ..data.pois import describe_left_out
 from ..data.table_files import read_names
 from ..data.tabular import COLUMN_NAMES, find_columns, read_station_table, read_traffic
 from ..data.traffic import Traffic, open_traffic, save_traffic
-from ..files import InputError, atomic_write, file_digest, write_json
+from ..files import InputError, atomic_write, file_digest, read_json, write_json
 from ..pipeline.run_folder import read_manifest
 from ..pipeline.sources import read_records
 
@@ -196,7 +196,7 @@ def open_described(
 def count_stations(
     path: Path,  # see `open_described`
     min_coverage: float,  # share of hours with data that keeps a station, 0 to 1
-) -> pd.DataFrame:  # one row per service: city, service, first and last day, counts, the paper's
+) -> pd.DataFrame:  # one row per service: city, service, first and last day, counts, the paper's, covariates of a run
     "Counts of Table 1 for one city. Raises as `open_described`."
     name, traffic, is_simulated = open_described(path)
     cities = [] if is_simulated else [city for city in TABLE_1 if name.lower().startswith(city.lower())]
@@ -204,6 +204,8 @@ def count_stations(
     for position, day in enumerate((traffic.hours[0], traffic.hours[-1])):
         table.insert(position, ("first day", "last day")[position], str(day.date()))
     table.insert(0, "city", name + (" (simulated)" if is_simulated else ""))
+    if covariates := read_json(path / "selection.json", {}).get("covariates"):
+        table["covariates"] = covariates
     return table
 
 
@@ -219,7 +221,8 @@ def describe(
 ) -> Output:
     """Count the stations of each service, as Table 1 of the paper.
 
-    The column paper, where there is one, is the paper's number for the whole data set.
+    The column paper, where there is one, is the paper's number for the whole data set. Of a run with covariates it
+    names them.
 
     \b
     Example:

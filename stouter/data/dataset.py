@@ -134,6 +134,8 @@ class Condition:
     hour_table: Tensor  # (168, d_t) hour-of-week embeddings, F_t
     known_days: KnownDays | None = None  # training periods of the N stations, where the denoiser may see some
     known: Tensor | None = None  # (B, P) bool, which of them each sample sees
+    covariate_table: Tensor | None = None  # (U, L, F) numbers of `CovariateScaler`, for each period or sample
+    covariate_row: Tensor | None = None  # (B,) long, row of `covariate_table`
 
     @property
     def station_emb(self) -> Tensor:  # (B, d_s)
@@ -150,6 +152,11 @@ class Condition:
         return torch.cat([embedding, statistics], -1)
 
     @property
+    def covariates(self) -> Tensor | None:  # (B, L, F)
+        "Numbers of the covariates of each hour of each sample; None without covariates."
+        return None if self.covariate_table is None else self.covariate_table[self.covariate_row]
+
+    @property
     def weekend(self) -> Tensor:  # (B,) bool
         "Whether the period starts on a Saturday or a Sunday (day 6 or 0)."
         return is_weekend(self.hour_of_week[:, 0])
@@ -159,8 +166,8 @@ class Condition:
 
     def __getitem__(self, index: slice | Tensor) -> "Condition":
         "The samples at `index` (a slice, mask or LongTensor); the tables are shared."
-        known = None if self.known is None else self.known[index]
-        return replace(self, station=self.station[index], hour_of_week=self.hour_of_week[index], known=known)
+        parts = {name: getattr(self, name) for name in ("station", "hour_of_week", "known", "covariate_row")}
+        return replace(self, **{name: part[index] for name, part in parts.items() if part is not None})
 
     def to(self, device: torch.device) -> "Condition":
         "Every tensor on `device`."
@@ -220,6 +227,7 @@ def make_dataset(
     station_table: Tensor,  # (N, d_s) embedding of each station, in the order of `periods.station`
     hour_table: Tensor,  # (168, d_t) embedding of each hour of the week
     known: PeriodArray | None = None,  # training periods of the same stations that the denoiser may see
+    covariates: np.ndarray | None = None,  # (N, P, L, F) numbers of `CovariateScaler`; (1, P, L, F) of the whole city
 ) -> TrafficDataset:  # N * P samples
     """Every station on every period; of the known periods a sample sees all but its own.
 
@@ -237,4 +245,8 @@ def make_dataset(
         known_days = make_known_days(scaled, known.hour_of_week, known.day_numbers)
         others = known_days.others(condition.station, torch.from_numpy(np.tile(periods.day_numbers, n_stations)))
         condition = replace(condition, known_days=known_days, known=others)
+    if covariates is not None:
+        table = torch.from_numpy(covariates.reshape(-1, *covariates.shape[2:]))
+        row = torch.arange(len(station)) % len(table)  # of the city: row p; of stations: the row of the sample
+        condition = replace(condition, covariate_table=table, covariate_row=row)
     return TrafficDataset(torch.from_numpy(x.astype(np.float32)), condition, n_stations)

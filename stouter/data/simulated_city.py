@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ROAMING_COUNTRIES', 'ROAMING_FIELD_CDF', 'SCHEMA', 'CSV_OPTIONS', 'split_countries', 'row_records', 'write_day',
-           'SimulatedCity', 'simulate_city']
+           'SimulatedCity', 'write_conditions', 'write_truth', 'simulate_city']
 
 # %% ../../nbs/01_data/09_simulated_city.ipynb #f0ee0622
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
+from .city_effects import CityEffects, centres, draw_weather_and_matches, log_factor, read_conditions
 from stouter.data.city_model import (
     LAND_USES,
     SERVICE_TABLE,
@@ -29,6 +30,7 @@ from stouter.data.city_model import (
     service_levels,
     write_geojson,
 )
+from .covariates import CovariateTable
 from ..files import atomic_write
 
 # %% ../../nbs/01_data/09_simulated_city.ipynb #6c707cd9
@@ -108,6 +110,43 @@ class SimulatedCity:
     pois: Path  # GeoJSON of the places
     truth: Path  # CSV, one row per station: shares of `LAND_USES`, level
 
+    @property
+    def weather(self) -> Path:
+        "CSV of hours with rain; written if the city has effects."
+        return self.folder / "weather.csv"
+
+    @property
+    def events(self) -> Path:
+        "CSV of hours of matches with their place; written if the city has effects."
+        return self.folder / "events.csv"
+
+
+def write_conditions(
+    city: SimulatedCity,  # whose folder it is
+    model: CityModel,  # of the same city
+    midnights: pd.DatetimeIndex,  # of its days
+    seed: int,  # of the city
+) -> tuple[CovariateTable, CovariateTable]:  # rain; matches
+    "Draw rain and matches, and write them as `weather.csv` and `events.csv`."
+    hours = pd.date_range(midnights[0], midnights[-1] + pd.DateOffset(days=1), freq="h", inclusive="left")
+    tables = draw_weather_and_matches(model, hours, seed)
+    for path, table in zip((city.weather, city.events), tables):
+        with atomic_write(path) as part:
+            text = table.assign(time=table["time"].map(lambda hour: hour.isoformat()))
+            text.to_csv(part, index=False, lineterminator="\n")
+    return read_conditions(*tables)
+
+
+def write_truth(
+    city: SimulatedCity,  # whose file it is
+    model: CityModel,  # of the same city
+) -> None:
+    "Write land use and level, which are not in the records."
+    ids = np.arange(1, len(model.level) + 1)
+    truth = pd.DataFrame(model.land_use, columns=LAND_USES, index=ids).assign(level=model.level)
+    with atomic_write(city.truth) as part:
+        truth.round(6).to_csv(part, index_label="station", lineterminator="\n")
+
 # %% ../../nbs/01_data/09_simulated_city.ipynb #9c253530
 def simulate_city(
     folder: Path,  # made if it is not there
@@ -116,6 +155,7 @@ def simulate_city(
     first_day: str = "2013-11-01",  # the first local day
     seed: int = 0,  # the same seed gives the same bytes, >= 0
     on_day: Callable[[int, int], None] | None = None,  # called with (days done, days in all)
+    effects: CityEffects | None = None,  # of holidays, rain and matches on traffic; none if None
 ) -> SimulatedCity:  # paths of what was written
     """Write raw records, grid and places of a simulated city. Raises `ValueError` for less than one station or day.
 
@@ -133,14 +173,15 @@ def simulate_city(
     levels = service_levels(model, rng)
     state = innovation(model.shape, rng)[:, :n_stations]
     write_geojson(model, seed, city.grid, city.pois)
-    truth = pd.DataFrame(model.land_use, columns=LAND_USES, index=np.arange(1, n_stations + 1)).assign(
-        level=model.level
-    )
-    with atomic_write(city.truth) as part:
-        truth.round(6).to_csv(part, index_label="station", lineterminator="\n")
-    for number, midnight in enumerate(pd.date_range(first_day, periods=n_days, tz="Europe/Rome")):
+    write_truth(city, model)
+    midnights = pd.date_range(first_day, periods=n_days, tz="Europe/Rome")
+    tables = write_conditions(city, model, midnights, seed) if effects else ()
+    for number, midnight in enumerate(midnights):
         city.records.append(folder / "records" / f"sms-call-internet-sim-{midnight:%Y-%m-%d}.txt")
         day, state = draw_day(model, state, midnight, make_rng(seed, 2, number))
+        if effects:
+            change = log_factor(effects, tables, midnight, len(day.residual), centres(model))
+            day = replace(day, residual=day.residual + change)
         write_day(model, levels, day, (seed, 3, number), city.records[-1])
         if on_day:
             on_day(number + 1, n_days)

@@ -1,6 +1,7 @@
 """Denoisers of section 5.3: STUnet and DiffWave, their layers, fusions of the condition, classifier-free guidance."""
 
 from .attention import LinearAttention, MultiHeadAttention
+from .covariates import CovariateEmbedding
 from .diffwave import DILATION_CYCLES, DiffWave
 from .fusion import (
     FUSIONS,
@@ -21,6 +22,7 @@ __all__ = [
     "FUSIONS",
     "ConcatFusion",
     "ConditionLike",
+    "CovariateEmbedding",
     "CrossAttentionFusion",
     "DecoupledFusion",
     "Denoiser",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .covariates import embed_hours, make_covariate_embedding
 from .fusion import ConcatFusion, Fusion
 from .layers import ChannelsLastConv1d, RandomFourierFeatures, to_channels_first, to_channels_last
 from .stffm import TimestepEmbedding
@@ -94,6 +95,7 @@ class DiffWave(Denoiser):
         fusion: type[Fusion] = ConcatFusion,  # a class of `FUSIONS`
         pool_hours: bool = False,  # True: one mean embedding of the hours for the whole period (ablation)
         n_fourier_features: int = 64,  # sines appended to F_s; 0 as in the paper
+        covariate_dim: int = 0,  # F, numbers of the covariates of an hour; 0: none
     ):
         super().__init__()
         self.pool_hours = pool_hours
@@ -108,10 +110,12 @@ class DiffWave(Denoiser):
         self.skip_projection = ChannelsLastConv1d(residual_channels, residual_channels, kernel_size=1)
         self.output_projection = ChannelsLastConv1d(residual_channels, 1, kernel_size=1)
         nn.init.zeros_(self.output_projection.weight)  # the untrained network predicts zero
+        self.covariate_embedding = make_covariate_embedding(covariate_dim, hour_dim)  # last: others keep their weights
 
     def embed_condition(self, condition: ConditionLike) -> WaveCondition:
         "The step-independent part of every layer."
-        hour_emb = condition.hour_emb
+        covariates = getattr(condition, "covariates", None)
+        hour_emb = embed_hours(self.covariate_embedding, condition.hour_emb, covariates)
         if self.pool_hours:
             hour_emb = hour_emb.mean(1, keepdim=True)
         station_emb = self.station_features(condition.station_emb)[:, None]

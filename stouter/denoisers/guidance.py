@@ -17,10 +17,11 @@ from .stunet import ConditionLike, Denoiser
 # %% ../../nbs/04_denoisers/06_guidance.ipynb #ecef7e8f
 @dataclass(frozen=True)
 class EmbeddedCondition:
-    "A condition given by its two embeddings."
+    "A condition given by its embeddings, and perhaps by covariates."
 
     station_emb: Tensor  # (B, d_s) embedding of the base station
     hour_emb: Tensor  # (B, L, d_t) embedding of each hour
+    covariates: Tensor | None = None  # (B, L, F) numbers of the covariates of each hour
 
 
 def drop_condition(
@@ -32,7 +33,11 @@ def drop_condition(
         raise ValueError(
             f"{len(condition.station_emb)} conditions need a mask of that length; got {tuple(keep_mask.shape)}"
         )
-    return EmbeddedCondition(condition.station_emb * keep_mask[:, None], condition.hour_emb * keep_mask[:, None, None])
+    station_emb, hour_emb = condition.station_emb * keep_mask[:, None], condition.hour_emb * keep_mask[:, None, None]
+    covariates = getattr(condition, "covariates", None)
+    return EmbeddedCondition(
+        station_emb, hour_emb, None if covariates is None else covariates * keep_mask[:, None, None]
+    )
 
 # %% ../../nbs/04_denoisers/06_guidance.ipynb #dbc6015a
 def classifier_free_guidance(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import AttentionBase, LinearAttention, MultiHeadAttention
+from .covariates import embed_hours, make_covariate_embedding
 from .fusion import ConcatFusion, Fusion
 from .layers import ChannelsLastConv1d, ChannelsLastGroupNorm, RandomFourierFeatures, Upsample
 from .stffm import STFFM, TimestepEmbedding, downsample_hours
@@ -188,6 +189,7 @@ class STUnet(Denoiser):
         pool_hours: bool = False,  # True: one mean embedding of the hours for the whole period (ablation)
         n_fourier_features: int = 64,  # sines appended to F_s; 0 as in the paper
         residual_attention: bool = True,  # x + attention(norm(x)); False: attention(x), as in the paper
+        covariate_dim: int = 0,  # F, numbers of the covariates of an hour; 0: none
     ):
         super().__init__()
         self.pool_hours = pool_hours
@@ -212,6 +214,7 @@ class STUnet(Denoiser):
             self.up_blocks.append(DownUpBlock(2 * c, c, LinearAttention(c, n_heads), *common))
         self.conv_out = ChannelsLastConv1d(channels[0], 1, kernel_size=1)
         self.init_weights()
+        self.covariate_embedding = make_covariate_embedding(covariate_dim, hour_dim)  # last: others keep their weights
 
     def init_weights(self) -> None:
         "Output zero, and keep the variance where no residual path leads around a convolution."
@@ -223,7 +226,9 @@ class STUnet(Denoiser):
 
     def embed_condition(self, condition: ConditionLike) -> UNetCondition:
         "The step-independent part of every block, with the hours averaged for each level."
-        station_emb, hour_emb = self.station_features(condition.station_emb), condition.hour_emb
+        station_emb = self.station_features(condition.station_emb)
+        covariates = getattr(condition, "covariates", None)
+        hour_emb = embed_hours(self.covariate_embedding, condition.hour_emb, covariates)
         hour_embs = [hour_emb.mean(1, keepdim=True) if self.pool_hours else hour_emb]
         for _ in self.downsamplers:
             hour_embs.append(downsample_hours(hour_embs[-1]))

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..data.covariates import describe_covariates
 from ..data.coverage import stratified_subset
 from ..data.dataset import PeriodArray
 from ..evaluation.metrics import METRIC_GOALS
@@ -157,6 +158,8 @@ def data_facts(
         "Traffic": view.unit,
         "Stations": f"{used} and {len(stations):,} stations in the graph",
     }
+    if results.city.covariates:
+        facts["Covariates"] = describe_covariates(results.city.covariates)
     if data.target_source:
         kind = data.source.kind
         city = f"another city, of {len(train.station):,} stations: {SOURCE_LABELS.get(kind, kind)}"

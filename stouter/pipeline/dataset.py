@@ -6,7 +6,7 @@
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
            'describe_places', 'pretrain_graphs', 'select_rows', 'cut_periods', 'split_rows', 'Datasets',
-           'visible_periods', 'make_datasets']
+           'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch_geometric.data import Data as Graph
 
 from ..config import DataConfig, GraphConfig, Source
+from ..data.covariates import Covariates, describe_covariates
 from ..data.coverage import drop_constant, filter_by_coverage, stratified_subset
 from stouter.data.dataset import (
     PeriodArray,
@@ -39,6 +40,7 @@ from ..graphs.encoders import ENCODERS
 from ..graphs.graphmae import GraphMAE, History, pretrain
 from ..graphs.spatial import STATION_FEATURES, FeatureScaler, Standardizer, base_station_graph, place_features
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
+from .covariates import CovariateEncoder, encode_periods, fit_encoder, open_covariates, seen_periods
 from .initial_weights import embed_city, initial_graphs, restore_autoencoder
 from .provenance import isolated_seed, no_progress
 from .sources import NO_COUNTS, SOURCES, USE_POSITIONS, select_days
@@ -132,6 +134,7 @@ class City:
     records: Traffic  # every service and every station with records; read lazily
     stations: pd.DataFrame  # all stations of the graph, with traffic or without: lon, lat and perhaps counts
     target: "City | None" = None  # the city to be evaluated, where that is another one (`new_city`)
+    covariates: Covariates | None = None  # columns beside station and hour, if the run has any
 
     @property
     def evaluated(self) -> "City":
@@ -166,7 +169,7 @@ def load_city(
 ) -> City:
     """Read a city (section 6.1.1).
 
-    Files: `traffic.nc`, `stations.parquet`, `selection.json`, and `ingest.json` for raw records.
+    Files: `traffic.nc`, `stations.parquet`, `selection.json`, `ingest.json` for raw records, `covariates/*.parquet`.
 
     Raises `InputError` for an unknown service, too few stations or damaged files.
     """
@@ -174,11 +177,14 @@ def load_city(
     records, stations = open_source(data.source, folder, progress)
     records = select_days(records, data.first_day, data.last_day)
     traffic, constant = select_stations(records, data)
+    covariates = open_covariates(data, folder, traffic.timezone, stations)
     if not (folder / "selection.json").exists():
         counts = {"stations_used": len(traffic.stations), "stations_with_records": len(records.stations)}
-        write_json(folder / "selection.json", {**counts, "text": describe_selection(records, traffic, data, constant)})
+        words = {"text": describe_selection(records, traffic, data, constant)}
+        words |= {"covariates": describe_covariates(covariates)} if covariates else {}
+        write_json(folder / "selection.json", {**counts, **words})
     if data.target_source is None:
-        return City(traffic, records, stations)
+        return City(traffic, records, stations, None, covariates)
     target = data.model_copy(update={"source": data.target_source, "target_source": None})
     return City(traffic, records, stations, load_city(target, folder / "target_city", progress))
 
@@ -373,14 +379,7 @@ class Datasets:
     test_scaler: StationScaler  # of the stations of `city.evaluated.traffic`
     place_table: Tensor  # (N, F) features of the places of `city.traffic`
     test_place_table: Tensor  # (M, F) features of the places of `city.evaluated.traffic`
-
-
-def visible_periods(
-    data: DataConfig,  # `known_days` is read
-    periods: PeriodArray,  # training periods
-) -> PeriodArray | None:
-    "The periods that a method may see, or None where it sees none (`data.known_days`)."
-    return periods if data.known_days else None
+    covariates: CovariateEncoder | None = None  # of the run, scaled by the training periods
 
 
 def make_datasets(
@@ -397,9 +396,11 @@ def make_datasets(
     is_checked = scaler is None
     periods, test_periods, scaler = cut_periods(city.traffic, data, scaler)
     split = split_rows(data, city.traffic.stations, seed)
-    tables = embeddings.station_table, embeddings.hour_table
-    seen = partial(visible_periods, data)
-    known = make_dataset(periods, scaler, *tables, seen(periods)).sel_stations(split.train)
+    city_tables = tables = embeddings.station_table, embeddings.hour_table
+    seen = partial(seen_periods, data)
+    encoder = fit_encoder(city.covariates, data, periods, city.traffic.stations.iloc[split.train])
+    encode = partial(encode_periods, encoder, city.traffic.stations)
+    known = make_dataset(periods, scaler, *tables, seen(periods), encode(periods)).sel_stations(split.train)
     history, past, test_rows, test_scaler = known, periods, split.test, scaler
     places = embeddings.place_table, embeddings.place_table
     if city.target is not None:
@@ -408,7 +409,7 @@ def make_datasets(
         history, test_rows = make_dataset(past, test_scaler, *tables), np.arange(len(past.station))
         places = embeddings.place_table, embeddings.target_place_table
     visible = seen(past if data.protocol == "new_days" else past.isel(slice(0)))
-    test = make_dataset(test_periods, test_scaler, *tables, visible).sel_stations(test_rows)
+    test = make_dataset(test_periods, test_scaler, *tables, visible, encode(test_periods)).sel_stations(test_rows)
     if is_checked and not (len(known.drop_incomplete()) and test.x.isfinite().any()):
         raise InputError(
             "data.min_coverage: no training period is without a missing hour, or no test period has any; raise it"
@@ -419,8 +420,7 @@ def make_datasets(
             parts = split_last(periods, data.n_validation_periods)
         except ValueError as error:
             raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
-        tables = embeddings.station_table, embeddings.hour_table
-        parts = [make_dataset(part, scaler, *tables, seen(parts[0])) for part in parts]
+        parts = [make_dataset(part, scaler, *city_tables, seen(parts[0]), encode(part)) for part in parts]
         train, validation = (part.sel_stations(split.train) for part in parts)
     parts, scalers = (train, validation, known, test, history, periods, past, test_periods), (scaler, test_scaler)
-    return Datasets(*parts, split, test_rows, *scalers, *places)
+    return Datasets(*parts, split, test_rows, *scalers, *places, encoder)

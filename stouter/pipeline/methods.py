@@ -90,7 +90,9 @@ def build_diffusion(
     )
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #3b350f2c
-def build_stouter(config: ExperimentConfig, station_dim: int, hour_dim: int, length: int) -> DiffusionGenerator:
+def build_stouter(
+    config: ExperimentConfig, station_dim: int, hour_dim: int, length: int, covariate_dim: int
+) -> DiffusionGenerator:
     "The diffusion with STUnet (section 5.3)."
     n = config.denoiser
     denoiser = STUnet(
@@ -103,11 +105,14 @@ def build_stouter(config: ExperimentConfig, station_dim: int, hour_dim: int, len
         n.pool_hours,
         n.n_fourier_features,
         n.residual_attention,
+        covariate_dim,
     )
     return build_diffusion(config, denoiser)
 
 
-def build_diffwave(config: ExperimentConfig, station_dim: int, hour_dim: int, length: int) -> DiffusionGenerator:
+def build_diffwave(
+    config: ExperimentConfig, station_dim: int, hour_dim: int, length: int, covariate_dim: int
+) -> DiffusionGenerator:
     "The same diffusion with DiffWave, in its published size."
     n = config.denoiser
     denoiser = DiffWave(
@@ -117,14 +122,20 @@ def build_diffwave(config: ExperimentConfig, station_dim: int, hour_dim: int, le
         fusion=FUSIONS[n.fusion],
         pool_hours=n.pool_hours,
         n_fourier_features=n.n_fourier_features,
+        covariate_dim=covariate_dim,
     )
     return build_diffusion(config, denoiser)
 
 
 def build_one_step(
-    method_class: type[OneStepGenerator], config: ExperimentConfig, station_dim: int, hour_dim: int, length: int
+    method_class: type[OneStepGenerator],
+    config: ExperimentConfig,
+    station_dim: int,
+    hour_dim: int,
+    length: int,
+    covariate_dim: int,
 ) -> OneStepGenerator:
-    "VAE or TCN-GAN, in the sizes of their notebooks."
+    "VAE or TCN-GAN, in the sizes of their notebooks; their configuration has no covariates."
     method = method_class(station_dim, hour_dim, length)
     method.network.to(default_device())
     return method
@@ -143,9 +154,10 @@ def build_method(
     config: ExperimentConfig,  # its `method`, `diffusion` and `denoiser` parts are read
     station_dim: int,  # d_s
     hour_dim: int,  # d_t
+    covariate_dim: int = 0,  # F, numbers of the covariates of an hour
 ) -> Method:  # untrained
     "The method that a configuration asks for."
-    return METHODS[config.method](config, station_dim, hour_dim, PERIOD_HOURS[config.data.period])
+    return METHODS[config.method](config, station_dim, hour_dim, PERIOD_HOURS[config.data.period], covariate_dim)
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #a0130521
 @contextmanager
@@ -225,8 +237,10 @@ def train_method(
     `tensorboard`.
     """
     condition = data.train.condition
+    first = condition[:1]
+    covariate_dim = 0 if first.covariates is None else first.covariates.shape[-1]
     with isolated_seed(seed, 20):
-        method = build_method(config, condition.station_table.shape[1], condition[:1].hour_emb.shape[-1])
+        method = build_method(config, condition.station_table.shape[1], first.hour_emb.shape[-1], covariate_dim)
     if not (folder / "weights.safetensors").exists():
         load_initial_weights(method.network, folder)
         training_args, checkpoint = load_training_args(config, data.train, folder), folder / "checkpoint.pt"

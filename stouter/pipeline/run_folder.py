@@ -187,7 +187,7 @@ def remove_inputs(
     same_source: bool,  # whether its traffic can be kept
 ) -> None:
     "Remove what an earlier configuration selected, and its traffic if the source is another one."
-    names = ["selection.json", "target_city/selection.json", "provenance.json", "init"]
+    names = ["selection.json", "target_city/selection.json", "provenance.json", "init", "covariates"]
     if not same_source:
         names += ["traffic.nc", "stations.parquet", "ingest.json", "city", "target_city"]
     for path in (folder / name for name in names):

@@ -29,6 +29,7 @@ from stouter.config import (
     Source,
 )
 from ..data.cdr import IngestReport, find_cdr_files, find_left_out, ingest_cdr
+from ..data.city_effects import CityEffects
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
 from ..data.pois import count_pois, describe_left_out, read_categories, read_counts, read_pois
@@ -131,6 +132,8 @@ def open_simulated(
     """
     city_folder = source.cache_dir or folder / "city"
     city_file, requested = city_folder / "city.json", source.model_dump(mode="json", exclude={"kind", "cache_dir"})
+    effects = {name: requested.pop(f"{name}_effect") for name in ("holiday", "rain", "match")}
+    requested |= {f"{name}_effect": size for name, size in effects.items() if size}
     with lock_folder(city_folder, timeout=math.inf):
         if not city_file.exists():
             with progress(total=source.n_days, desc="simulate", unit="day") as bar:
@@ -140,7 +143,8 @@ def open_simulated(
                     source.n_days,
                     str(source.first_day),
                     source.seed,
-                    on_day=lambda *_: bar.update(1),
+                    lambda *_: bar.update(1),
+                    CityEffects(**effects),
                 )
             write_json(city_file, requested)
         if (stored := json.loads(city_file.read_text())) != requested:

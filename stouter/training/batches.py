@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['fold_seed', 'make_generator', 'epoch_order', 'batch_index', 'sample_timesteps_and_noise', 'randomize_weekday',
-           'sample_keep_mask', 'sample_known_days', 'perturb_station', 'normalize_to_neg_one_to_one',
+           'sample_keep_mask', 'sample_known_days', 'drop_covariates', 'perturb_station', 'normalize_to_neg_one_to_one',
            'unnormalize_to_zero_to_one']
 
 # %% ../../nbs/05_training/01_batches.ipynb #ee99e189
@@ -111,6 +111,21 @@ def sample_known_days(
     if condition.known is None:
         return condition
     return replace(condition, known=random_subset(condition.known, make_generator(seed, 5, update)))
+
+
+def drop_covariates(
+    condition: Condition,  # of B samples
+    prob: float,  # of all covariates of a sample to be missing, and of each column by itself, 0 to 1
+    seed: int,  # of the run
+    update: int,  # 0, 1, ...
+) -> Condition:  # the same samples; some covariates of some of them are missing
+    "Make covariates missing, so that the network also learns to do without; nothing changes without covariates."
+    if condition.covariates is None or not prob:
+        return condition
+    n, numbers = len(condition), condition.covariates
+    keep = torch.rand(n, 1 + numbers.shape[-1] // 2, generator=make_generator(seed, 7, update)) >= prob
+    keep = (keep[:, :1] & keep[:, 1:]).repeat(1, 2).to(numbers.device)  # a value and its mark together
+    return replace(condition, covariate_table=numbers * keep[:, None], covariate_row=torch.arange(n))
 
 # %% ../../nbs/05_training/01_batches.ipynb #3e364208
 def perturb_station(

@@ -73,6 +73,10 @@ def select_conditions(
 ) -> Condition:  # n different ones, or all if there are fewer
     "Different conditions, drawn without replacement, in their order."
     pairs = torch.stack([condition.station, condition.hour_of_week[:, 0]], 1).cpu().numpy()
+    if condition.covariates is not None:  # days with other covariates are other conditions
+        numbers = condition.covariate_table.flatten(1).cpu().numpy()
+        content = np.unique(numbers, axis=0, return_inverse=True)[1].reshape(-1)
+        pairs = np.column_stack([pairs, content[condition.covariate_row.cpu().numpy()]])
     first = torch.from_numpy(np.unique(pairs, axis=0, return_index=True)[1])
     return condition[first[torch.randperm(len(first), generator=make_generator(seed, 0))[:n].sort().values]]
 

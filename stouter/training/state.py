@@ -86,6 +86,7 @@ class TrainingArguments:
     antithetic_timesteps: bool = True  # whether the diffusion steps of a batch come in pairs t and T - 1 - t
     station_jitter: float = 0.0  # deviation of normal noise on the features of a sample's station
     station_drop_prob: float = 0.0  # probability that a sample loses the features of its station
+    covariate_drop_prob: float = 0.1  # probability that a sample loses its covariates, and each column by itself
     weekday_randomization: float = 1.0  # probability that a sample gets another day of its type
     validate_every: int = 100  # updates
     patience: int = 5  # validations without a lower loss before training stops; 0 never stops

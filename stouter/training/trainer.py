@@ -26,6 +26,7 @@ from ..files import InputError
 from ..optim import optimizer_step
 from stouter.training.batches import (
     batch_index,
+    drop_covariates,
     normalize_to_neg_one_to_one,
     perturb_station,
     randomize_weekday,
@@ -135,6 +136,7 @@ class DiffusionTask:
         index = batch_index(len(self.data), args.batch_size, self.seed, update)
         condition = randomize_weekday(self.data.condition[index], args.weekday_randomization, self.seed, update)
         condition = sample_known_days(condition, self.seed, update)
+        condition = drop_covariates(condition, args.covariate_drop_prob, self.seed, update)
         x0 = normalize_to_neg_one_to_one(self.data.x[index])
         n_steps = self.objective.schedule.n_steps
         t, eps = sample_timesteps_and_noise(tuple(x0.shape), n_steps, self.seed, update, args.antithetic_timesteps)
@@ -142,7 +144,7 @@ class DiffusionTask:
         station_emb, condition = condition.station_emb, condition[shard].to(device)
         if args.station_jitter or args.station_drop_prob:
             noisy = perturb_station(station_emb, args.station_jitter, args.station_drop_prob, self.seed, update)[shard]
-            condition = EmbeddedCondition(noisy.to(device), condition.hour_emb)
+            condition = EmbeddedCondition(noisy.to(device), condition.hour_emb, condition.covariates)
         if args.cond_drop_prob:
             keep_mask = sample_keep_mask(len(index), args.cond_drop_prob, self.seed, update)[shard]
             condition = drop_condition(condition, keep_mask.to(device))
