@@ -116,10 +116,10 @@ class TestTemplate:
             assert not re.search(r"^\s*(def|class) ", source, re.M), "a function wanted twice goes to a module"
 
 
-SHOWN = [p for p in LITERATE if p.parent.name in ("findings", "tutorials")]
+WITH_ALT_TEXTS = [p for p in LITERATE if p.parent.name in ("findings", "tutorials")]
 
 
-@pytest.mark.parametrize("path", SHOWN, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", WITH_ALT_TEXTS, ids=lambda p: p.stem)
 def test_figures_have_an_alternative_text(path):
     "`#| fig-alt` in the cell, or a sentence below the figure that says what is shown."
     sys.path.insert(0, str(ROOT / "tools"))
