@@ -236,7 +236,7 @@ def generate(
         --samples 16 --out week.parquet
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out sites.parquet --sites new_sites.csv --pois map.osm.pbf
-      stouter generate --pretrained demo --days 2013-12-02:2013-12-08 --out week.parquet
+      stouter generate --pretrained demo --days 2013-12-02:2013-12-08 --out december.parquet
     """
     span = parse_days("--days", days)
     check_suffix("--out", out, ".parquet", ".csv")
