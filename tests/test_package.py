@@ -101,7 +101,12 @@ def test_wheel_of_the_sdist_runs_without_the_checkout(tmp_path):
     call("-m", "pip", "wheel", *options, "--no-build-isolation", "-w", tmp_path, sdist, cwd=tmp_path)
     wheel, site = next(tmp_path.glob("*.whl")), tmp_path / "site"
     call("-m", "pip", "install", *options, "--target", site, wheel, cwd=tmp_path)
-    data = ("experiments/run.ipynb", "experiments/params/demo.yaml", "experiments/presets/paper.yaml")
+    data = (
+        "experiments/run.ipynb",
+        "experiments/params/demo.yaml",
+        "experiments/presets/paper.yaml",
+        "pretrained/demo/card.json",
+    )
     for name in (*data, "planning/templates/power.yaml"):
         assert (site / "stouter" / name).exists(), name
     for folder in ("html_report/assets", "experiments/studies"):

@@ -24,6 +24,7 @@ from stouter.pipeline.generate import generate_traffic, make_request
 from stouter.pipeline.initial_weights import PRETRAINED
 from stouter.pipeline.places import covered_area
 from stouter.pipeline.run import load_run, run
+from stouter.pipeline.run_folder import write_manifest
 from stouter.pipeline.scales import SCALES_FILE, write_scales
 from stouter.pipeline.sites import station_radius_m
 
@@ -49,7 +50,7 @@ MEASURED = {
     ],
 }
 DATA = {"demo": SIMULATED, "milan_28": MEASURED, "simulated_milan": SIMULATED}
-COPIED = ("run.yaml", "selection.json", "stations.parquet", "history.parquet", "costs.json")
+COPIED = ("selection.json", "stations.parquet", "history.parquet", "costs.json")
 GRAPHS = ("graph_time.safetensors", "graph_space.safetensors")
 SCORES = ("crps", "mae", "jsd_pooled", "coverage_80", "c2st_auc", "nn_distance_ratio", "crps_physical")
 
@@ -130,14 +131,15 @@ def pack(name: str, source: Path, out: Path) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
         small = Path(temporary) / name
         round_weights(source, small)
-        results = load_run(source)
-        run(results.config, results.seed, small, tqdm)
+        results, config = load_run(source), load_config(name)
+        run(config, results.seed, small, tqdm)  # refused if the shipped configuration is another one
         metrics = read_json(small / "metrics.json")
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir(parents=True)
         for file in (*COPIED, *GRAPHS, "weights.safetensors", "metrics.json"):
             shutil.copyfile(small / file, out / file)
         shutil.copyfile(source / "provenance.json", out / "provenance.json")  # of the training
+    write_manifest(out / "run.yaml", {"seed": results.seed, "config": config.model_dump(mode="json")})
     radius_m = station_radius_m(covered_area(results.city))
     write_scales(out / SCALES_FILE, results.city, results.data.scaler, radius_m)
     card = make_card(name, out, metrics)

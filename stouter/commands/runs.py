@@ -246,7 +246,7 @@ def generate(
         --samples 16 --out week.parquet
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out sites.parquet --sites new_sites.csv --pois map.osm.pbf
-      stouter generate --pretrained demo --days 2013-12-02:2013-12-08 --out week.parquet
+      stouter generate --pretrained demo --days 2013-12-02:2013-12-08 --out december.parquet
     """
     span = parse_days("--days", days)
     check_suffix("--out", out, ".parquet", ".csv")
@@ -328,27 +328,28 @@ def evaluate(
 
     methods, left_out, label = evaluate_tables(real_table, generated_table, positions, seed)
     content = {"dataset": generated.stem, **label, "left_out": left_out, "methods": methods}
-    if out:
-        write_evaluation(out, content)
     cards = run_score_cards(tidy_scores(methods, generated.stem, seed), label["n_samples"])
+    if out:
+        write_evaluation(out, content, cards)
     return Output(content, "\n\n".join([*map(format_card, cards.values()), "\n".join(left_out)]))
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #bdc130b4
 def write_evaluation(
     out: Path,  # .json
     content: dict,  # label, `left_out`, `methods`
+    cards: dict,  # name -> card, of `run_score_cards`
 ) -> None:
     "Write an evaluation as JSON, as rows and as pictures."
     import matplotlib.pyplot as plt
 
     from stouter.evaluation.score_card import tidy_scores
-    from stouter.plots import plot_score_card, run_score_cards, save_figure
+    from stouter.plots import plot_score_card, save_figure
 
     table = tidy_scores(content["methods"], content["dataset"], content["seed"])
     write_json(out, content)
     with atomic_write(out.with_suffix(".parquet")) as part:
         table.to_parquet(part)
-    for name, card in run_score_cards(table, content["n_samples"]).items():
+    for name, card in cards.items():
         figure = plot_score_card(card).figure
         save_figure(figure, out.with_name(f"{out.stem}_{name}.png"))
         plt.close(figure)

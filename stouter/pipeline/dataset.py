@@ -387,14 +387,13 @@ def make_datasets(
     city: City,  # its traffic
     embeddings: Embeddings,  # of its stations and of the hours
     seed: int,  # of the run; which blocks of stations are held out
-    scaler: StationScaler | None = None,  # of a model of the package, whose folder has no traffic
+    scales: StationScaler | None = None,  # of a model of the package, whose folder has no traffic
 ) -> Datasets:
     """Cut, split and scale the periods (sections 4.3 and 6.1).
 
     Raises `InputError` if none can be trained or evaluated on.
     """
-    is_checked = scaler is None
-    periods, test_periods, scaler = cut_periods(city.traffic, data, scaler)
+    periods, test_periods, scaler = cut_periods(city.traffic, data, scales)
     split = split_rows(data, city.traffic.stations, seed)
     city_tables = tables = embeddings.station_table, embeddings.hour_table
     seen = partial(seen_periods, data)
@@ -410,7 +409,7 @@ def make_datasets(
         places = embeddings.place_table, embeddings.target_place_table
     visible = seen(past if data.protocol == "new_days" else past.isel(slice(0)))
     test = make_dataset(test_periods, test_scaler, *tables, visible, encode(test_periods)).sel_stations(test_rows)
-    if is_checked and not (len(known.drop_incomplete()) and test.x.isfinite().any()):
+    if scales is None and not (len(known.drop_incomplete()) and test.x.isfinite().any()):
         raise InputError(
             "data.min_coverage: no training period is without a missing hour, or no test period has any; raise it"
         )
