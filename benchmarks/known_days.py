@@ -5,7 +5,8 @@
 Three cities, blocks held out (`new_stations`), `data.known_days`. Of each held-out station the last k training days are
 known; nothing is trained again. The scale of a station follows from the same k days (`stouter.data.day_scale`) and is
 drawn for each sample. All errors are in units of the station's range in all its training days, which no method sees.
-With no day known only the shape is judged, in the true scale. Finished runs and rows are not computed again.
+With no day known only the shape is judged, in the true scale. Stations with a missing hour in their training days
+are left out of the rows. Finished runs and rows are not computed again.
 """
 
 import argparse
@@ -37,15 +38,22 @@ CITIES = {  # the cities of squares of 235 m and of some kilometres need smaller
 }
 
 
+def is_complete(
+    data: Datasets,  # of a city
+) -> np.ndarray:  # (N,) bool
+    "Stations without a missing hour in their training days; a pool of days needs whole ones."
+    return np.isfinite(data.train_periods.values).all((1, 2))
+
+
 def nearest_stations(
     city: City,  # its stations
     data: Datasets,  # which of them are held out
 ) -> np.ndarray:  # (n, NEIGHBOURS) rows of training stations
     "The training stations nearest to each held-out one on the map."
-    lonlat = city.traffic.stations[["lon", "lat"]].to_numpy()
-    train, test = lonlat[data.split.train], lonlat[data.test_rows]
-    distance = ((test[:, None] - train[None]) ** 2).sum(-1)
-    return data.split.train[distance.argsort(1)[:, :NEIGHBOURS]]
+    lonlat, train = city.traffic.stations[["lon", "lat"]].to_numpy(), data.split.train
+    train = train[is_complete(data)[train]]
+    distance = ((lonlat[data.test_rows][:, None] - lonlat[train][None]) ** 2).sum(-1)
+    return train[distance.argsort(1)[:, :NEIGHBOURS]]
 
 
 def sample_network(
@@ -95,9 +103,10 @@ def score_rows(city: City, data: Datasets, method: Method, k: int, seed: int) ->
             "pool and neighbours": np.where(own, pool, borrowed),
         }
         samples = {name: (value - low) / span for name, value in samples.items()}
-    truth, rows = ((real - low) / span).reshape(-1, length).astype(np.float32), {}
+    kept, rows = is_complete(data)[test], {}
+    truth = ((real - low) / span)[kept].reshape(-1, length).astype(np.float32)
     for name, value in samples.items():
-        value = value.reshape(N_SAMPLES, -1, length).astype(np.float32)
+        value = value[:, kept].reshape(N_SAMPLES, -1, length).astype(np.float32)
         rows[name] = {"crps": crps(truth, value), "coverage_80": interval_coverage(truth, value, 0.8)}
     return rows
 
@@ -114,7 +123,13 @@ def score_city(name: str, seed: int, folder: Path, stored: dict, path: Path) -> 
     for k in sorted({*(k for k in KNOWN if k < n_days), n_days}):
         if any((row["city"], row["seed"], row["known"]) == (name, seed, k) for row in stored["rows"]):
             continue
-        labels = {"city": name, "seed": seed, "known": k, "all": n_days, "stations": len(data.test_rows)}
+        labels = {
+            "city": name,
+            "seed": seed,
+            "known": k,
+            "all": n_days,
+            "stations": int(is_complete(data)[data.test_rows].sum()),
+        }
         for method_name, scores in score_rows(city, data, method, k, seed).items():
             stored["rows"].append({**labels, "method": method_name, **scores})
         write_json(path, stored)
