@@ -21,7 +21,7 @@ setup(
     packages=[*find_packages(include=["stouter", "stouter.*"]), "stouter.experiments"],
     package_dir={"stouter.experiments": "nbs/experiments"},
     package_data={
-        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml", "presets/*"],
+        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml", "grids/*.yaml", "presets/*"],
         "stouter.html_report": ["assets/*"],
         "stouter.planning": ["templates/*"],
     },

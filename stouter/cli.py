@@ -21,6 +21,7 @@ from .commands.data import download, graph, report, simulate
 from .commands.plan import load, place, sleep
 from .commands.runs import evaluate, generate, run, status, sweep
 from .commands.tables import describe, ingest
+from .commands.tune import tune
 from .files import InputError
 
 # %% ../nbs/10_cli/01_cli.ipynb #0d96da87
@@ -47,7 +48,7 @@ def user_message(
     return f"out of memory ({words}); make the run smaller" if "MemoryError" in names else words
 
 # %% ../nbs/10_cli/01_cli.ipynb #2e3513ed
-COMMANDS = (run, sweep, status, generate, evaluate, report, simulate, download, ingest, describe, graph)
+COMMANDS = (run, tune, sweep, status, generate, evaluate, report, simulate, download, ingest, describe, graph)
 PLAN_COMMANDS = (load, place, sleep)
 app = typer.Typer(
     help="Realistic hourly cellular traffic for base stations, with its uncertainty.",
@@ -103,10 +104,10 @@ INTERRUPTED = 128 + 2  # what a shell expects of a program that SIGINT ended
 def join_overrides(
     words: list[str],  # command line, "-p", "a", "1"
 ) -> list[str]:  # "-p", "a=1"
-    "Join the key and the value that follow each -p."
+    "Join the key and the value that follow each -p, unless it is a file."
     out = list(words)
     for index in [i for i, word in enumerate(out) if word == "-p"][::-1]:
-        if index + 2 < len(out) and "=" not in out[index + 1]:
+        if index + 2 < len(out) and "=" not in out[index + 1] and not out[index + 1].endswith(".yaml"):
             out[index + 1 : index + 3] = ["=".join(out[index + 1 : index + 3])]
     return out
 

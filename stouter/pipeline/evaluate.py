@@ -41,7 +41,9 @@ from .sources import describe_positions
 from ..training.batches import make_generator
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #5451a102
-OWN_PAST = CALENDAR_BASELINES | TUNED_BASELINES | SLOW_BASELINES  # reference methods that need days of the station itself
+OWN_PAST = (
+    CALENDAR_BASELINES | TUNED_BASELINES | SLOW_BASELINES
+)  # reference methods that need days of the station itself
 BASELINES = (  # reference methods, which train no network
     CALENDAR_BASELINES | EMBEDDING_BASELINES | PLACE_BASELINES | TUNED_BASELINES | SLOW_BASELINES
 )

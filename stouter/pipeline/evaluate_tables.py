@@ -229,7 +229,10 @@ def evaluate_window(
         reason += ", so stations are scaled by the evaluated days"
         return table, [*notes, f"left out: reference methods and real days: {reason}"]
     for name, make in (CALENDAR_BASELINES | TUNED_BASELINES).items():
-        method, generator = make().fit(history.drop_incomplete()), make_generator(seed, 31 + list(BASELINES).index(name))
+        method, generator = (
+            make().fit(history.drop_incomplete()),
+            make_generator(seed, 31 + list(BASELINES).index(name)),
+        )
         table[name] = evaluator.row(method.sample(test.condition, n_samples, generator).numpy())
     real_rows = evaluator.real_rows(history)
     if not real_rows:
