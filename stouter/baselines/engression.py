@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['energy_loss', 'EngressionNetwork', 'EngressionTask', 'Engression']
 
-# %% ../../nbs/06_baselines/03b_engression.ipynb #873de447
+# %% ../../nbs/06_baselines/03b_engression.ipynb #f53334a7
 import torch
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from ..optim import optimizer_step
 from ..training.batches import make_generator
 from ..training.state import TrainingArguments, TrainState, learning_rate
 
-# %% ../../nbs/06_baselines/03b_engression.ipynb #c841e5cf
+# %% ../../nbs/06_baselines/03b_engression.ipynb #40fd3911
 def energy_loss(
     x: Tensor,  # (B, 1, L) real days
     first: Tensor,  # (B, 1, L) a draw for each
@@ -31,7 +31,7 @@ def energy_loss(
     score = (distance(first, x) + distance(second, x)) / 2 - distance(first, second) / 2
     return score / x.shape[-1] ** 0.5
 
-# %% ../../nbs/06_baselines/03b_engression.ipynb #3608c280
+# %% ../../nbs/06_baselines/03b_engression.ipynb #32ff9c57
 class EngressionNetwork(OneStepNetwork):
     "Noise and condition to a day: a condition encoder and a decoder."
 
@@ -58,7 +58,7 @@ class EngressionNetwork(OneStepNetwork):
         mean, log_std = self.decoder(z, self.conditioner(condition))
         return mean + log_std.exp() * eps[:, None]
 
-# %% ../../nbs/06_baselines/03b_engression.ipynb #83664b0f
+# %% ../../nbs/06_baselines/03b_engression.ipynb #ad6caf4d
 class EngressionTask(OneStepTask):
     "Training on the energy loss; settings: sizes, see `Engression`."
 

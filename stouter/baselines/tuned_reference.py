@@ -8,7 +8,7 @@ __all__ = ['N_TUNING_SAMPLES', 'MAX_TUNING_STATIONS', 'SCALES', 'PRIOR_DAYS', 'T
            'pool_correlation', 'SmoothedBootstrap', 'log1p_scale', 'inverse_log1p', 'sqrt_scale', 'inverse_sqrt',
            'identity', 'weighted_mean', 'shrink_to_level', 'HierarchicalGaussian']
 
-# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #d979e517
+# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #ac07a95c
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from ..data.dataset import Condition, TrafficDataset
 from ..data.traffic import is_weekend
 from ..evaluation.proper_scores import crps
 
-# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #a07c5b45
+# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #27570413
 def period_numbers(
     condition: Condition,  # of B samples, those of a station one after the other and in the order of time
 ) -> Tensor:  # (B,) long, periods since the first sample
@@ -73,7 +73,7 @@ def day_cube(
     values[condition.station, number] = train_set.x
     return DayCube(values, (condition.hour_of_week[0, 0] + length * torch.arange(n_periods)) % 168)
 
-# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #26fa7897
+# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #7f9bd04c
 N_TUNING_SAMPLES, MAX_TUNING_STATIONS = 32, 100
 
 
@@ -143,7 +143,7 @@ def choose_settings(
             chosen[name] = min(losses, key=losses.get)
     return chosen
 
-# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #3e9e35f2
+# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #67c84bf5
 def pool_correlation(
     z: Tensor,  # (n, L) standardised residuals of days
 ) -> Tensor:  # (L, L) Cholesky root of the correlation, shrunk to the identity by L days
@@ -216,7 +216,7 @@ class SmoothedBootstrap:
             samples.append(mean + (self.values[station, day] - mean + b * std * z) / math.sqrt(1 + b * b))
         return torch.stack(samples).clamp(min=0).to(condition.station.device)
 
-# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #ca9606ed
+# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #0b24e095
 def log1p_scale(x: Tensor) -> Tensor:
     "log(1 + 10 x) of non-negative values."
     return (10 * x.clamp(min=0)).log1p()
@@ -269,7 +269,7 @@ def shrink_to_level(
     slope = (level * (mean - city))[known].sum(0) / level[known].square().sum().clamp(min=1e-9)
     return weight * mean + (1 - weight) * (city + slope * level), city
 
-# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #9689507b
+# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #238c3e6a
 PRIOR_DAYS = 10.0  # weight of the pooled variance
 
 
@@ -345,5 +345,5 @@ class HierarchicalGaussian:
         x = self.inverse(self.mean[row, day_type] + self.std[row] * z)
         return x.clamp(min=0).to(condition.station.device)
 
-# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #f9f742a9
+# %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #4d2120d0
 TUNED_BASELINES = {"smoothed bootstrap": SmoothedBootstrap, "hierarchical Gaussian": HierarchicalGaussian}
