@@ -32,7 +32,7 @@ setup(
     package_dir={"stouter.experiments": "nbs/experiments"},
     package_data={
         "stouter": ["pretrained/*/*"],
-        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml", "presets/*"],
+        "stouter.experiments": ["*.ipynb", "paper.csv", "params/*.yaml", "studies/*.yaml", "grids/*.yaml", "presets/*"],
         "stouter.html_report": ["assets/*"],
         "stouter.planning": ["templates/*"],
     },

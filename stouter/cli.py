@@ -27,6 +27,7 @@ from .commands.runs import evaluate, generate, run
 from .commands.show import show
 from .commands.studies import status, sweep
 from .commands.tables import describe, ingest
+from .commands.tune import tune
 from .files import FILES_KEPT, InputError, full_disk_reason
 
 # %% ../nbs/10_cli/01_cli.ipynb #0d96da87
@@ -57,7 +58,7 @@ def user_message(
 
 # %% ../nbs/10_cli/01_cli.ipynb #2e3513ed
 COMMANDS = (
-    *(run, sweep, status, generate, evaluate, report, show),
+    *(run, tune, sweep, status, generate, evaluate, report, show),
     *(simulate, download, ingest, describe, graph, doctor, completion),
 )
 PLAN_COMMANDS = (load, place, sleep)
@@ -158,10 +159,10 @@ def print_error(
 def join_overrides(
     words: list[str],  # command line, "-p", "a", "1"
 ) -> list[str]:  # "-p", "a=1"
-    "Join the key and the value that follow each -p."
+    "Join the key and the value that follow each -p, unless it is a file."
     out = list(words)
     for index in [i for i, word in enumerate(out) if word == "-p"][::-1]:
-        if index + 2 < len(out) and "=" not in out[index + 1]:
+        if index + 2 < len(out) and "=" not in out[index + 1] and not out[index + 1].endswith(".yaml"):
             out[index + 1 : index + 3] = ["=".join(out[index + 1 : index + 3])]
     return out
 

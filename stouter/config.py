@@ -204,6 +204,12 @@ class DataConfig(Config):
         5.0, gt=0, description="side of the square blocks that new_stations holds out, kilometres"
     )
     n_test_periods: int = Field(7, gt=0, description="last periods of every station, held out")
+    test_block: int = Field(
+        0,
+        ge=0,
+        description="which n_test_periods are held out: 0 the last, 1 those before them, ...; the periods on both sides "
+        "are trained on; of `stouter tune`",
+    )
     n_validation_periods: int = Field(
         0, ge=0, description="last training periods held back for early stopping; 0 trains on all"
     )
@@ -383,14 +389,17 @@ class EvaluationConfig(Config):
     n_samples: int = Field(
         16, ge=1, description="generated samples of each test period; with one, CRPS is the MAE and there is no band"
     )
+    slow_references: bool = Field(
+        False, description="whether quantiles by gradient boosting stand beside the other references; half a minute"
+    )
 
 # %% ../nbs/00_core/01_config.ipynb #373d934c
 class ExperimentConfig(Config):
     "Everything that a run depends on, except the seed."
 
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the dataset, used in paths and tables")
-    method: Literal["stouter", "diffwave", "vae", "tcn_gan"] = Field(
-        "stouter", description="what is trained (section 6.1.2)"
+    method: Literal["stouter", "diffwave", "vae", "tcn_gan", "engression"] = Field(
+        "stouter", description="what is trained (section 6.1.2); engression is no method of the paper"
     )
     preset: Literal["paper"] | None = Field(
         None, description="values that were set together; each stands in its own field, too"

@@ -22,12 +22,13 @@ UNREAD_FIELDS = {  # method -> fields and sections that it does not read
         *("denoiser.n_heads", "denoiser.residual_attention"),
     ),
     "vae": DIFFUSION_FIELDS,
+    "engression": DIFFUSION_FIELDS,
     "tcn_gan": (*DIFFUSION_FIELDS, "train.weight_decay", "train.max_grad_norm"),
 }
 
 
 def is_read(
-    method: str,  # "stouter", "diffwave", "vae" or "tcn_gan"; of another word nothing is known
+    method: str,  # a method of a configuration; of another word nothing is known
     key: str,  # dotted field, "denoiser.n_heads", or a section
 ) -> bool:
     "Whether a method reads a field."

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from stouter.baselines.reference import CALENDAR_BASELINES, EMBEDDING_BASELINES, PLACE_BASELINES
 from stouter.data.dataset import Condition, TrafficDataset
 from stouter.denoisers.fusion import FUSIONS
 from stouter.denoisers.stunet import STUnet
@@ -12,11 +11,10 @@ from stouter.diffusion.objective import LOSSES, OBJECTIVES
 from stouter.diffusion.reverse import SAMPLERS
 from stouter.evaluation.metrics import METRICS
 from stouter.graphs.encoders import ENCODERS
+from stouter.pipeline.evaluate import BASELINES
 from stouter.training.batches import make_generator
 from stouter.training.generator import DiffusionGenerator
 from stouter.training.state import COLUMNS, TrainingArguments
-
-BASELINES = CALENDAR_BASELINES | EMBEDDING_BASELINES | PLACE_BASELINES
 
 
 def toy_samples(n_stations=3, n_days=14, length=24):

@@ -20,19 +20,24 @@ import typer
 
 from .data import check_suffix, format_count, parse_days
 from .output import Output, caution, child_streams, output_options, progress_bar, say
-from ..config_file import experiments_folder, find_config, leading_comment, load_config
+from ..config_file import experiments_folder, find_config, leading_comment, load_config, parse_yaml, read_yaml
 from ..files import FILES_KEPT, InputError, atomic_write, full_disk_reason, read_json, write_json
 from ..pipeline.run_folder import check_finished, lock_run
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #2057e3a1
 def parse_overrides(
-    items: list[str],  # "train.n_updates=500"
-) -> dict[str, str]:  # {"train.n_updates": "500"}
+    items: list[str],  # "train.n_updates=500", or a YAML file of dotted keys, of `stouter tune`
+) -> dict[str, object]:  # {"train.n_updates": "500"}
     "Overrides as a dictionary. Raises `InputError` for one without a value."
+    overrides = {}
     for item in items:
-        if "=" not in item:
+        if "=" in item:
+            overrides |= [item.split("=", 1)]
+        elif not item.endswith(".yaml"):
             raise InputError(f"-p {item}: no value; write -p {item} VALUE")
-    return dict(item.split("=", 1) for item in items)
+        else:
+            overrides |= read_yaml(Path(item))
+    return overrides
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #886f242b
 SIMULATED_OPTION = Annotated[

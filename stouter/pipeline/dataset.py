@@ -29,6 +29,7 @@ from stouter.data.dataset import (
     StationScaler,
     TrafficDataset,
     make_dataset,
+    split_block,
     split_into_periods,
     split_last,
 )
@@ -65,14 +66,15 @@ PERIOD_HOURS = {"day": 24, "week": 168}  # length of a period
 
 def split_test(
     traffic: Traffic,  # one service
-    data: DataConfig,  # `service`, `period` and `n_test_periods` are read
+    data: DataConfig,  # `service`, `period`, `n_test_periods` and `test_block` are read
 ) -> tuple[PeriodArray, PeriodArray]:  # training periods, test periods
-    "Whole periods, the last ones for the test. Raises `InputError` if there are too few."
+    "Whole periods, the last ones for the test, or an earlier block. Raises `InputError` if there are too few."
     try:
         periods = split_into_periods(traffic, data.service, PERIOD_HOURS[data.period])
-        return split_last(periods, data.n_test_periods)
+        return split_block(periods, data.n_test_periods, data.test_block)
     except ValueError as error:
-        raise InputError(f"data.n_test_periods: {error}; lower it or give more days") from None
+        field = "n_test_periods" if data.test_block == 0 else "test_block"
+        raise InputError(f"data.{field}: {error}; lower it or give more days") from None
 
 
 def select_stations(
@@ -86,8 +88,8 @@ def select_stations(
     Raises `InputError` as `choose_service`, and where there are fewer than `n_stations`.
     """
     traffic = choose_service(records, data.service, data.min_coverage)
-    train, test = split_test(traffic, data)
-    training_hours = slice(traffic.hours.get_loc(train.hours[0]), traffic.hours.get_loc(test.hours[0]))
+    train, _ = split_test(traffic, data)
+    training_hours = traffic.hours.get_indexer(train.hours)
     traffic, constant = drop_constant(traffic, data.service, training_hours)
     if data.n_stations is None:
         return traffic, constant

@@ -16,12 +16,13 @@ import pandas as pd
 import torch
 
 from ..baselines.reference import CALENDAR_BASELINES
+from ..baselines.tuned_reference import TUNED_BASELINES
 from ..data.dataset import Condition, StationScaler, TrafficDataset, period_index
 from ..data.ids import match_ids, unknown_id
 from ..data.traffic import hour_of_week
 from ..evaluation.realism import MIN_DAYS, REALISM_GOALS, n_complete_days
 from ..files import InputError
-from .evaluate import Evaluator
+from .evaluate import BASELINES, Evaluator
 from .traffic_tables import station_positions, to_array
 from ..training.batches import make_generator
 
@@ -227,9 +228,12 @@ def evaluate_window(
         reason = "the real table holds less than two weeks before the generated days"
         reason += ", so stations are scaled by the evaluated days"
         return table, [*notes, f"left out: reference methods and real days: {reason}"]
-    for k, (name, make) in enumerate(CALENDAR_BASELINES.items()):
-        method = make().fit(history.drop_incomplete())
-        table[name] = evaluator.row(method.sample(test.condition, n_samples, make_generator(seed, 31 + k)).numpy())
+    for name, make in (CALENDAR_BASELINES | TUNED_BASELINES).items():
+        method, generator = (
+            make().fit(history.drop_incomplete()),
+            make_generator(seed, 31 + list(BASELINES).index(name)),
+        )
+        table[name] = evaluator.row(method.sample(test.condition, n_samples, generator).numpy())
     real_rows = evaluator.real_rows(history)
     if not real_rows:
         notes.append("left out: real days: some day has no other complete day of its type and station")

@@ -24,6 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..baselines.engression import Engression
 from ..baselines.one_step import OneStepGenerator
 from ..baselines.tcn_gan import TCNGAN
 from ..baselines.vae import VAE
@@ -47,7 +48,13 @@ from ..training.state import TrainingArguments
 from ..training.weekdays import choose_weekday_randomization
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #57f908ff
-DISPLAY_NAMES = {"stouter": "STOUTER", "diffwave": "DiffWave", "vae": "VAE", "tcn_gan": "TCN-GAN"}  # as in tables
+DISPLAY_NAMES = {  # as in tables
+    "stouter": "STOUTER",
+    "diffwave": "DiffWave",
+    "vae": "VAE",
+    "tcn_gan": "TCN-GAN",
+    "engression": "Engression",
+}
 
 
 class Method(Protocol):
@@ -135,7 +142,7 @@ def build_one_step(
     length: int,
     covariate_dim: int,
 ) -> OneStepGenerator:
-    "VAE or TCN-GAN, in the sizes of their notebooks; their configuration has no covariates."
+    "VAE, TCN-GAN or engression, in the sizes of their notebooks; their configuration has no covariates."
     method = method_class(station_dim, hour_dim, length)
     method.network.to(default_device())
     return method
@@ -146,6 +153,7 @@ METHODS = {
     "diffwave": build_diffwave,
     "vae": partial(build_one_step, VAE),
     "tcn_gan": partial(build_one_step, TCNGAN),
+    "engression": partial(build_one_step, Engression),
 }
 BATCHES_PER_UPDATE = {name: 1 for name in METHODS} | {"tcn_gan": TCNGAN.task_class.batches_per_update}
 
