@@ -20,7 +20,7 @@ import typer
 
 from .data import check_suffix, format_count, parse_days
 from .output import Output, caution, child_streams, output_options, progress_bar, say
-from ..config_file import experiments_folder, find_config, leading_comment, load_config, parse_yaml, read_yaml
+from ..config_file import experiments_folder, find_config, leading_comment, load_config, read_yaml
 from ..files import FILES_KEPT, InputError, atomic_write, full_disk_reason, read_json, write_json
 from ..pipeline.run_folder import check_finished, lock_run
 

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from .output import Output, caution, output_options, say
-from .runs import SIMULATED_OPTION, parse_ints, parse_overrides
+from .runs import SIMULATED_OPTION, parse_overrides
+from .studies import parse_ints
 from ..config_file import find_config, load_config
 from ..files import InputError
 
@@ -57,8 +58,9 @@ def tune(
     for folder, error in result.failed.items():
         caution(f"failed: {folder}: {error}")
     chosen = "".join(f"  {key} {value}\n" for key, value in result.fields.items())
+    table = result.summary.to_string(float_format="{:.4f}".format)
     text = (
-        f"\nMeans over held-out blocks of the training days:\n{result.summary.to_string(float_format='{:.4f}'.format)}\n"
+        f"\nMeans over held-out blocks of the training days:\n{table}\n"
         f"\nchosen: {result.variant}\n{chosen}use it: stouter run {config} -p {result.layer}"
     )
     found = {"chosen": result.variant, "fields": result.fields, "layer": result.layer, "table": result.summary}
