@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['neighbourhoods', 'city_sums', 'city_variogram_score', 'sum_scores', 'heldout_week_residuals', 'lag_correlation',
-           'dependence', 'hour_correlation', 'midnight_jump_ratio']
+           'dependence', 'day_correlation', 'hour_correlation', 'midnight_jump_ratio']
 
 # %% ../../nbs/07_evaluation/14_sums.ipynb #e0670b75
 import numpy as np
@@ -144,6 +144,19 @@ def dependence(
         "own_acf": lag_correlation(level - city, day, max_lag),
         "midnight": np.array([hour_correlation(before[..., -1 - k], after[..., 0]) for k in range(4)]),
     }
+
+
+def day_correlation(
+    residual: np.ndarray,  # (N, P, L) about the profile of other days, NaN = missing
+    day: np.ndarray,  # (P,) ordinal numbers
+) -> float:  # NaN if no two days follow each other
+    "Correlation of the mean residuals of a day and the next, all stations together, each in its own units."
+    n_hours = np.isfinite(residual).sum(2)
+    level = np.where(n_hours > 0, np.nansum(residual, 2) / np.maximum(n_hours, 1), np.nan)
+    first, second = np.nonzero(day[None] - day[:, None] == 1)
+    pairs = np.stack([level[:, first].ravel(), level[:, second].ravel()])
+    pairs = pairs[:, np.isfinite(pairs).all(0)]
+    return float(np.corrcoef(pairs)[0, 1]) if pairs.shape[1] > 1 else float("nan")
 
 
 def hour_correlation(
