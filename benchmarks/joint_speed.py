@@ -1,9 +1,10 @@
-"""A month of a large city in joint samples: seconds and memory of the noise alone, and of generation beside independent noise.
+"""A month of a large city in joint samples: seconds and memory of the noise, and generation beside independent noise.
 
     OMP_NUM_THREADS=1 python benchmarks/joint_speed.py runs/run/milan_28/seed0 --blocks 60
 
-The noise is drawn for all stations of the graph and 31 days, in blocks of 256 station-days as `stouter generate` does. Blocks of
-the network are all of the same size, so some of them, spread over the month, are timed in turn with both kinds of noise.
+The noise is drawn for all stations of the graph and 31 days, in blocks of 256 station-days as `stouter generate` does.
+Blocks of the network have the same size, so some of them, spread over the month, are timed in turn with both kinds of
+noise, and the time of all is their median times their number.
 """
 
 import argparse

@@ -85,13 +85,14 @@ class Run:
         pois: str | Path | None = None,  # places of interest to count around the sites, in place of counts
         city: str | Path | None = None,  # YAML file of another city, without records
         joint: bool = False,  # stations and days of a sample depend on each other, as needed for sums over them
+        forecast: bool = False,  # joint samples that continue the last training days
     ) -> Traffic:  # (S samples, N stations, H hours, 1 service), physical units
         """Generate traffic of any days for stations, new sites or another city. Season and growth are not modelled.
 
         `dataset.status` says which stations were trained on (known) and which were not (predicted).
         Raises `InputError` for an unknown station, a day that is none, or sites that cannot be read.
         """
-        model = self.results.model_with(sites, pois, city, joint)
+        model = self.results.model_with(sites, pois, city, joint, forecast)
         request = make_request(model, first, last, n_samples, seed, stations)
         for caution in describe_request(request):
             print(f"caution: {caution}")

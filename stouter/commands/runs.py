@@ -199,6 +199,10 @@ def generate(
             "--joint", help="Stations and days of a sample depend on each other, as needed for sums over them."
         ),
     ] = False,
+    forecast: Annotated[
+        bool,
+        typer.Option("--forecast", help="Joint samples that continue the last training days; --days follow them."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
     """Generate traffic of any days for stations, new sites or a city.
@@ -222,7 +226,7 @@ def generate(
     from stouter.pipeline.run import load_run
 
     results = load_run(run_dir, tqdm)
-    model = results.model_with(sites, pois, city, joint)
+    model = results.model_with(sites, pois, city, joint, forecast)
     request = make_request(model, *span, samples, seed, station)
     for caution in describe_request(request):
         typer.echo(f"caution: {caution}", err=True)

@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['prediction_weights', 'PastNoise', 'error_variance', 'measure_past', 'city_past', 'draw_errors', 'drawn_city',
-           'draw_forecast']
+           'draw_forecast', 'draw_joint', 'joint_fingerprint']
 
 # %% ../../nbs/07b_joint/05_forecast.ipynb #096d993b
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import torch
 from scipy.linalg import solve, toeplitz
 
 from ..data.dataset import TrafficDataset
+from ..files import InputError, hash_arrays
 from .field import CHUNK, MEMORY, LatentField, day_vectors, draw_noise, moving_average, shared_chunk
 from .inversion import invert_days
 from ..training.batches import make_generator
@@ -46,6 +48,15 @@ class PastNoise:
     level_variance: float  # of the error of levels
     evening_variance: float  # of the error of evenings
 
+    def check_follows(
+        self,
+        first: date,  # first day of a forecast
+    ) -> None:
+        "Raises `InputError` for a day that is known."
+        if first.toordinal() <= self.day[-1]:
+            known = date.fromordinal(int(self.day[-1]))
+            raise InputError(f"a forecast begins after the last day that is known, {known}; got {first}")
+
 
 def error_variance(
     found: float,  # correlation in the inverted noise
@@ -69,7 +80,7 @@ def measure_past(
     rows = (np.arange(n)[:, None] * p + np.arange(p - n_days, p)).ravel()
     rows = rows[train.x[rows].isfinite().all(1).numpy()]
     noise = np.full((n * p, train.x.shape[1]), np.nan)
-    noise[rows] = invert_days(method, train.condition[rows], train.x[rows]).numpy()
+    noise[rows] = invert_days(method, train.condition[rows], train.x[rows], n_steps=20, n_iterations=3).numpy()
     noise = noise.reshape(n, p, -1)[:, -n_days:]
     u, g, h = day_vectors(field.direction, field.midnight_hours)
     level, morning, evening = (noise @ v for v in (u, g, h))
@@ -153,3 +164,21 @@ def draw_forecast(
         if q == 1:
             noise[at] += field.midnight * evening[pair.ravel()[at], None] * g
     return noise.astype(np.float32)
+
+# %% ../../nbs/07b_joint/05_forecast.ipynb #b445a684
+def draw_joint(
+    field: LatentField,
+    past: PastNoise | None,  # None: days do not continue measured ones
+    *items: np.ndarray | int,  # lonlat, key, day, sample and seed, as of `draw_noise`
+) -> np.ndarray:  # (B, L) float32
+    "`draw_forecast` or `draw_noise`."
+    return draw_noise(field, *items) if past is None else draw_forecast(field, past, *items)
+
+
+def joint_fingerprint(
+    field: LatentField,
+    past: PastNoise | None,
+) -> str:
+    "Hash of all numbers that joint noise depends on, the seed aside."
+    known = () if past is None else (past.day, past.level, past.evening)
+    return hash_arrays(np.frombuffer(repr(field).encode(), np.uint8), *known)

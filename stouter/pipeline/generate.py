@@ -32,7 +32,8 @@ from torch import Tensor
 from ..data.dataset import Condition
 from ..data.traffic import Traffic, hour_of_week
 from ..files import InputError, atomic_write, hash_arrays, read_json, write_json
-from ..joint.field import LatentField, draw_noise
+from ..joint.field import LatentField
+from ..joint.forecast import PastNoise, draw_joint, joint_fingerprint
 from ..joint.inversion import integrate_noise
 from .methods import Method
 from .places import PLACE_COLUMNS, Places, SelectedPlaces, select_places
@@ -192,6 +193,7 @@ class TrafficModel:
     sampling: str  # noise schedule and sampler, as JSON, for the fingerprint
     trained_on: str = "measured traffic"  # or "a simulated city"; for the metadata
     field: LatentField | None = None  # of joint samples; independent ones if None
+    past: PastNoise | None = None  # of the last measured days, which forecasts continue; with `field`
 
     def sample(
         self,
@@ -260,7 +262,7 @@ class GenerationRequest:
             "block": BLOCK_SIZE,
             "unit": model.traffic.unit,
             "content": f"generated traffic, trained on {model.trained_on}",
-            **({"joint": hash_arrays(np.frombuffer(repr(model.field).encode(), np.uint8))} if model.field else {}),
+            **({"joint": joint_fingerprint(model.field, model.past)} if model.field else {}),
         }
 
 
@@ -272,10 +274,7 @@ def make_request(
     seed: int,  # of the noise
     stations: list | None,  # ids of stations and sites; the default places of the model if None
 ) -> GenerationRequest:
-    """A checked request.
-
-    Raises `InputError` for unknown stations, no samples, or days that are none or in the wrong order.
-    """
+    "A checked request. Raises `InputError` for unknown stations, no samples, wrong days, and forecasts of known days."
     days = []
     for day in (first, last):
         try:
@@ -287,6 +286,8 @@ def make_request(
         raise InputError(f"the last day {days[1].date()} lies before the first {days[0].date()}")
     if n_samples < 1:
         raise InputError(f"{n_samples} samples: expected at least one")
+    if model.past:
+        model.past.check_follows(days[0].date())
     return GenerationRequest(model, select_places(model.places, stations), *days, n_samples, seed)
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #9fca9ef1
@@ -304,18 +305,17 @@ def generate_block(
     block_index: int,  # 0, 1, ...
 ) -> np.ndarray:  # (n_items, L) float32 volumes, physical units
     "Volumes of one block."
-    positions, week = request.calendar[1:]
-    items = block_items(request, block_index)
+    (positions, week), items = request.calendar[1:], block_items(request, block_index)
     station, sample, period = (np.resize(index, BLOCK_SIZE) for index in items)
     first_period = request.first.toordinal() - positions[0] // 24  # day on which the first period begins
     day = first_period + period * request.model.length // 24
-    places = request.places
-    if request.model.field:
+    places, model = request.places, request.model
+    if model.field:
         lonlat = places.table[["lon", "lat"]].to_numpy()[station]
-        noise = draw_noise(request.model.field, lonlat, places.key[station], day, sample, request.seed)
+        noise = draw_joint(model.field, model.past, lonlat, places.key[station], day, sample, request.seed)
     else:
         noise = places.noise(request.seed, station, day, sample)
-    x = request.model.sample(places, station, week[period], day, noise)
+    x = model.sample(places, station, week[period], day, noise)
     volume = places.scaler.inverse_transform(x, station) * places.scale_factors(request.seed, station, sample)[:, None]
     return volume[: len(items[0])].astype(np.float32)
 
