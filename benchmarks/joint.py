@@ -96,7 +96,7 @@ def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
     start = time.process_time()
     field, rounds = calibrate_field(run.method, data.known, lonlat, days, run.seed, n_rounds, n_samples=6)
     seconds = {"calibration": time.process_time() - start}
-    white = LatentField(field.origin, (), (0.0, 1.0), (0.0, 1.0))
+    white = LatentField(field.origin, (), (0.0, 1.0), (0.0, 1.0), direction=field.direction)
     train, real = data.known.cube.numpy(), data.test.cube.numpy()
     weekday, test_weekday = (p.hour_of_week[:, 0] // 24 for p in (data.train_periods, data.test_periods))
     weekend, test_weekend = (is_weekend(p.hour_of_week[:, 0]) for p in (data.train_periods, data.test_periods))

@@ -19,12 +19,12 @@ from ..data.dataset import Condition, TrafficDataset
 from ..data.stations import to_ecef
 from ..evaluation.sums import dependence, heldout_week_residuals, midnight_jump_ratio
 from .field import LatentField, draw_noise, own_noise
-from .inversion import integrate_noise
+from .inversion import NoiseDecoder, integrate_noise, noise_size
 from ..training.generator import DiffusionGenerator
 
 # %% ../../nbs/07b_joint/03_calibration.ipynb #1d99b8ea
 def generate_joint(
-    method: DiffusionGenerator,  # trained, with a deterministic sampler
+    method: DiffusionGenerator | NoiseDecoder,  # trained, with a deterministic sampler
     condition: Condition,  # of B = N P station-days, station-major
     field: LatentField,  # of their noise
     lonlat: np.ndarray,  # (N, 2) positions of the stations, degrees
@@ -146,16 +146,16 @@ def squared_difference(
 
 
 def level_direction(
-    method: DiffusionGenerator,  # trained, with a deterministic sampler
+    method: DiffusionGenerator | NoiseDecoder,  # trained, with a deterministic sampler
     train: TrafficDataset,  # N P training days
     lonlat: np.ndarray,  # (N, 2) positions, degrees
     day: np.ndarray,  # (P,) ordinal numbers
     seed: int,  # of the generated days
     n_samples: int = 4,  # cities
-) -> tuple[float, ...]:  # (L,) of norm 1
+) -> tuple[float, ...]:  # (noise_size,) of norm 1
     "The direction in which noise moves the mean of a day: both correlated over days from independent noise."
-    length = train.x.shape[1]
-    white = LatentField((0.0, 0.0), (), (0.0, 1.0), (0.0, 1.0), direction=(1.0,) * length)
+    n_values = noise_size(method, train.x.shape[1])
+    white = LatentField((0.0, 0.0), (), (0.0, 1.0), (0.0, 1.0), direction=(1.0,) * n_values)
     means = generate_joint(method, train.condition, white, lonlat, day, n_samples, seed).mean(3)
     means = (means - means.mean(0)) / np.maximum(means.std((0, 2), keepdims=True), 1e-9)
     axes = np.meshgrid(np.arange(n_samples), train.condition.station[:: len(day)].numpy(), day, indexing="ij")
@@ -179,7 +179,7 @@ def representative_stations(
 
 
 def calibrate_field(
-    method: DiffusionGenerator,  # trained, with a deterministic sampler
+    method: DiffusionGenerator | NoiseDecoder,  # trained, with a deterministic sampler
     train: TrafficDataset,  # N P training days, with a cube
     lonlat: np.ndarray,  # (N, 2) positions, degrees
     day: np.ndarray,  # (P,) ordinal numbers, at least 14 days
