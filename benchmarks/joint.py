@@ -21,8 +21,8 @@ from stouter.data.traffic import is_weekend
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.marginals import jsd_pooled
 from stouter.evaluation.proper_scores import crps
-from stouter.evaluation.spatial import distance_bins
-from stouter.evaluation.sums import dependence, midnight_jump_ratio, sum_scores
+from stouter.evaluation.spatial import distance_bins, knn_weights, morans_i
+from stouter.evaluation.sums import day_correlation, dependence, heldout_week_residuals, midnight_jump_ratio, sum_scores
 from stouter.files import write_json
 from stouter.joint.calibration import calibrate_field, generate_joint
 from stouter.joint.field import LatentField
@@ -53,8 +53,11 @@ def measure(
     "Everything that a row of the table has."
     n_samples, length = len(generated), real.shape[2]
     flat, flat_samples = real.reshape(-1, length), generated.reshape(n_samples, -1, length)
-    bin_of_pair = distance_bins(lonlat, N_BINS)[1]
-    found = [dependence(x - expected, day, bin_of_pair, N_BINS, 2) for x in (real, *generated[:8])]
+    bin_of_pair, weights = distance_bins(lonlat, N_BINS)[1], knn_weights(lonlat)
+    residuals = [x - expected for x in (real, *generated[:8])]
+    moran = np.array([morans_i(x.reshape(len(x), -1), weights).mean() for x in residuals])
+    following = [day_correlation(x, day) for x in residuals]
+    found = [dependence(x, day, bin_of_pair, N_BINS, 2) for x in residuals]
     dependent = {name: np.mean([each[name] for each in found[1:]], axis=0).tolist() for name in found[0]}
     return {
         "crps": crps(flat, flat_samples),
@@ -62,8 +65,27 @@ def measure(
         "coverage_80": interval_coverage(flat, flat_samples),
         **sum_scores(real, generated, lonlat),
         "midnight_jump_ratio": midnight_jump_ratio(real, generated, day),
+        "sunday_jump_ratio": midnight_jump_ratio(real, generated, day, weekday=6),
+        "day_correlation": float(np.mean(following[1:])),
+        "day_correlation_of_real": following[0],
+        "morans_i": float(moran[1:].mean()),
+        "morans_i_of_real": float(moran[0]),
         "dependence": dependent,
         "dependence_of_real": {name: value.tolist() for name, value in found[0].items()},
+    }
+
+
+def training_weeks(train: np.ndarray, week: np.ndarray, lonlat: np.ndarray, day: np.ndarray, real: np.ndarray) -> dict:
+    "What the training weeks say of a week to come: dependence of each week about the others, and the jump ratio."
+    bin_of_pair = distance_bins(lonlat, N_BINS)[1]
+    weeks = heldout_week_residuals(train, week)
+    found = [dependence(residual, day[position], bin_of_pair, N_BINS, 2) for position, residual in weeks]
+    jumps = [midnight_jump_ratio(real, train[None, :, position], day[position]) for position, _ in weeks]
+    following = [day_correlation(residual, day[position]) for position, residual in weeks]
+    return {
+        "day_correlation": following,
+        "midnight_jump_ratio": jumps,
+        "dependence": {name: [f[name].tolist() for f in found] for name in found[0]},
     }
 
 
@@ -74,7 +96,7 @@ def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
     start = time.process_time()
     field, rounds = calibrate_field(run.method, data.known, lonlat, days, run.seed, n_rounds, n_samples=6)
     seconds = {"calibration": time.process_time() - start}
-    white = LatentField(field.origin, (), (0.0, 1.0), (0.0, 1.0))
+    white = LatentField(field.origin, (), (0.0, 1.0), (0.0, 1.0), direction=field.direction)
     train, real = data.known.cube.numpy(), data.test.cube.numpy()
     weekday, test_weekday = (p.hour_of_week[:, 0] // 24 for p in (data.train_periods, data.test_periods))
     weekend, test_weekend = (is_weekend(p.hour_of_week[:, 0]) for p in (data.train_periods, data.test_periods))
@@ -91,6 +113,7 @@ def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
     shown = {"real": real[None], **{name: samples[name][:N_SHOWN] for name in ("independent", "field")}}
     return {
         "methods": {name: measure(real, x, expected, lonlat, test_days) for name, x in samples.items()},
+        "training_weeks": training_weeks(train, data.train_periods.hour_of_week, lonlat, days, real[:, -7:]),
         "distance_km": distance_bins(lonlat, N_BINS)[0].tolist(),
         "field": asdict(field),
         "rounds": rounds.round(4).to_dict("list"),
@@ -113,7 +136,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--out", type=Path, required=True, help="JSON file; runs that it holds are not repeated")
     parser.add_argument("--samples", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=6)
     args = parser.parse_args()
     table = json.loads(args.out.read_text()) if args.out.exists() else {}
     for run in map(load_run, args.runs):

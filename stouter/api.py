@@ -86,6 +86,7 @@ class Run:
         pois: str | Path | None = None,  # places of interest to count around the sites, in place of counts
         city: str | Path | None = None,  # YAML file of another city, without records
         joint: bool = False,  # stations and days of a sample depend on each other, as needed for sums over them
+        forecast: bool = False,  # joint samples that continue the last training days
         known: str | Path | pd.DataFrame | Traffic | None = None,  # measured days of stations: station, time, value
         covariates: str | Path | pd.DataFrame | Sequence = (),  # one or several tables of holidays, weather or events
         allow_missing: bool = False,  # whether covariates may be missing on these days
@@ -98,7 +99,7 @@ class Run:
         are missing.
         """
         tables = [covariates] if isinstance(covariates, str | Path | pd.DataFrame) else covariates
-        model = self.results.model_with(sites, pois, city, joint, tables, allow_missing)
+        model = self.results.model_with(sites, pois, city, joint, forecast, tables, allow_missing)
         request = make_request(model, first, last, n_samples, seed, stations, known)
         for caution in describe_request(request):
             print(f"caution: {caution}")

@@ -15,7 +15,7 @@ from .one_step import FiLMConditioner, OneStepGenerator, OneStepNetwork, OneStep
 from ..data.dataset import Condition
 from ..diffusion.forward import Generators, randn_tensor
 from ..optim import optimizer_step
-from ..training.batches import make_generator
+from ..training.batches import make_generator, unnormalize_to_zero_to_one
 from ..training.state import TrainingArguments, TrainState, learning_rate
 
 # %% ../../nbs/06_baselines/03_vae.ipynb #f9e5c312
@@ -195,3 +195,24 @@ class VAE(OneStepGenerator):
             "kl_anneal_fraction": kl_anneal_fraction,
         }
         super().__init__(ConditionalVAE(station_dim, hour_dim, length, width, latent_dim), length, settings)
+
+    @property
+    def noise_size(self) -> int:
+        "Latent variables and hours: standard normal values for each period."
+        return self.network.latent_dim + self.network.length
+
+    @torch.no_grad()
+    def decode_noise(
+        self,
+        noise: Tensor,  # (B, noise_size) first half of the hours, latent variables, second half
+        condition: Condition,  # of B periods
+        batch_size: int = 256,  # periods at once
+    ) -> Tensor:  # (B, L) scaled traffic, on the CPU
+        "The periods that these values are decoded to."
+        half, days, network = self.network.length // 2, [torch.zeros(0, self.network.length)], self.network
+        device = next(network.parameters()).device
+        for part in torch.arange(len(noise)).split(batch_size):
+            first, latent, second = noise[part].tensor_split([half, half + network.latent_dim], dim=1)
+            values = torch.cat([latent, first, second], dim=1).to(device)
+            days.append(unnormalize_to_zero_to_one(network.generate(values, condition[part].to(device))).cpu())
+        return torch.cat(days)

@@ -233,6 +233,10 @@ def generate(
             "--joint", help="Stations and days of a sample depend on each other, as needed for sums over them."
         ),
     ] = False,
+    forecast: Annotated[
+        bool,
+        typer.Option("--forecast", help="Joint samples that continue the last training days; --days follow them."),
+    ] = False,
     covariates: Annotated[
         list[Path] | None, typer.Option(help="Table of covariates of these days, as in data.covariates; also several.")
     ] = None,
@@ -264,7 +268,7 @@ def generate(
     from stouter.pipeline.run import load_run
 
     results = load_run(run_dir or find_pretrained(pretrained), progress_bar)
-    model = results.model_with(sites, pois, city, joint, covariates or (), allow_missing)
+    model = results.model_with(sites, pois, city, joint, forecast, covariates or (), allow_missing)
     request = make_request(model, *span, samples, seed, station, known)
     cautions = describe_request(request)
     for sentence in cautions:

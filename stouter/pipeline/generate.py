@@ -28,7 +28,8 @@ from .. import __version__
 from ..data.dataset import Condition
 from ..data.traffic import Traffic
 from ..files import InputError, hash_arrays
-from ..joint.field import LatentField, draw_noise
+from ..joint.field import LatentField
+from ..joint.forecast import PastNoise, draw_joint, joint_fingerprint
 from ..joint.inversion import integrate_noise
 from .calendar import describe_days, make_calendar, period_hours
 from .copy_check import RealDays, copy_check
@@ -68,6 +69,7 @@ class TrafficModel:
     real_days: RealDays | None = None  # for the copy check; none is made without
     field: LatentField | None = None  # of joint samples; independent ones if None
     covariates: CovariateEncoder | None = None  # of the run, with those of future days; None: it has none
+    past: PastNoise | None = None  # of the last measured days, which forecasts continue; with `field`
 
     def sample(
         self,
@@ -160,7 +162,7 @@ class GenerationRequest:
             "unit": self.unit,
             "content": f"generated traffic, trained on {model.trained_on}",
             "licence": model.licence,
-            **({"joint": hash_arrays(np.frombuffer(repr(model.field).encode(), np.uint8))} if model.field else {}),
+            **({"joint": joint_fingerprint(model.field, model.past)} if model.field else {}),
             **({} if self.covariates is None else {"covariates": hash_arrays(self.covariates)}),
         }
 
@@ -189,8 +191,8 @@ def make_request(
 ) -> GenerationRequest:
     """A checked request.
 
-    Raises `InputError` for unknown stations, no samples, days that are none or in the wrong order, covariates that are
-    missing, or a table of known days that cannot be used.
+    Raises `InputError` for unknown stations, no samples, days that are none or in the wrong order, forecasts of known
+    days, covariates that are missing, or a table of known days that cannot be used.
     """
     days = []
     for day in (first, last):
@@ -203,6 +205,8 @@ def make_request(
         raise InputError(f"the last day {days[1].date()} lies before the first {days[0].date()}")
     if n_samples < 1:
         raise InputError(f"{n_samples} samples: expected at least one")
+    if model.past:
+        model.past.check_follows(days[0].date())
     table = None if known is None else leave_out_days(read_model_days(model, known), *days)
     places = select_places(model.places, stations, table)
     unit = choose_unit(model.traffic.unit, places, table)
@@ -225,15 +229,14 @@ def generate_block(
     block_index: int,  # 0, 1, ...
 ) -> np.ndarray:  # (n_items, L) float32 volumes, physical units
     "Volumes of one block."
-    positions, week = request.calendar[1:]
-    items = block_items(request, block_index)
+    (positions, week), items = request.calendar[1:], block_items(request, block_index)
     station, sample, period = (np.resize(index, BLOCK_SIZE) for index in items)
     first_period = request.first.toordinal() - positions[0] // 24  # day on which the first period begins
     day = first_period + period * request.model.length // 24
-    places = request.places
-    if request.model.field:
+    places, model = request.places, request.model
+    if model.field:
         lonlat = places.table[["lon", "lat"]].to_numpy()[station]
-        noise = draw_noise(request.model.field, lonlat, places.key[station], day, sample, request.seed)
+        noise = draw_joint(model.field, model.past, lonlat, places.key[station], day, sample, request.seed)
     else:
         noise = places.noise(request.seed, station, day, sample)
     covariates = request.covariates

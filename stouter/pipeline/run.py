@@ -21,6 +21,7 @@ from ..config_file import load_city_config
 from ..data.covariates import read_covariates
 from ..files import InputError, read_json, write_json
 from ..joint.field import LatentField
+from ..joint.forecast import PastNoise
 from .copy_check import RealDays
 from .covariates import check_covariates
 from stouter.pipeline.dataset import (
@@ -35,7 +36,7 @@ from stouter.pipeline.dataset import (
 from .evaluate import evaluate_run, generate_samples, read_samples
 from .generate import TrafficModel
 from .initial_weights import copy_initial
-from .joint_field import load_or_fit_field
+from .joint_field import load_or_fit_field, past_of_field
 from .methods import DISPLAY_NAMES, Method, distill_method, train_method
 from .places import add_sites, city_places, run_places
 from .provenance import hash_files, no_progress, provenance
@@ -203,12 +204,18 @@ class RunResults:
         sampling, stations = self.config.diffusion.model_dump_json(), self.city.traffic.stations
         return load_or_fit_field(self.folder, self.method, self.data, stations, sampling, self.seed)
 
+    @property
+    def past(self) -> PastNoise:
+        "Noise of the last training days, which forecasts continue. Raises as `field`."
+        return past_of_field(self.field, self.method, self.data, self.city.traffic.stations)
+
     def model_with(
         self,
         sites: Path | None = None,  # file of sites, see `read_sites`
         pois: Path | None = None,  # file of places to count around them
         city: Path | None = None,  # YAML file of a city without records, in place of the run's own
         joint: bool = False,  # samples that depend on each other over stations and days
+        forecast: bool = False,  # joint samples that continue the last training days
         covariates: Sequence[str | Path | pd.DataFrame] = (),  # tables of the days to be generated
         allow_missing: bool = False,  # whether covariates may be missing there
     ) -> TrafficModel:
@@ -231,11 +238,14 @@ class RunResults:
             )
         if sites:
             places = add_sites(places, self.config, self.embeddings, Path(sites), pois)
+        if forecast and city:
+            raise InputError(f"--city {city}: a forecast continues measured days, and a city without records has none")
         if encoder:
             names = encoder.covariates.columns
             tables = [read_covariates(table, places.timezone, names) for table in covariates]
             encoder = encoder.with_future(tables, allow_missing)
-        return replace(model, places=places, field=self.field if joint else None, covariates=encoder)
+        field, past = self.field if joint or forecast else None, self.past if forecast else None
+        return replace(model, places=places, field=field, past=past, covariates=encoder)
 
 
 def load_run(

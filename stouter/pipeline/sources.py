@@ -29,7 +29,6 @@ from stouter.config import (
     Source,
 )
 from ..data.cdr import IngestReport, find_cdr_files, find_left_out, ingest_cdr
-from ..data.city_effects import CityEffects
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
 from ..data.pois import count_pois, describe_left_out, read_categories, read_counts, read_pois
@@ -135,7 +134,8 @@ def open_simulated(
     requested |= {f"{name}_effect": size for name, size in effects.items() if size}
     with lock_folder(city_folder, timeout=math.inf):
         if not city_file.exists():
-            from stouter.data.simulated_city import simulate_city  # needs much of scipy
+            from stouter.data.city_effects import CityEffects  # needs much of scipy
+            from stouter.data.simulated_city import simulate_city
 
             with progress(total=source.n_days, desc="simulate", unit="day") as bar:
                 simulate_city(
