@@ -134,6 +134,36 @@ def test_figures_have_an_alternative_text(path):
             assert len(text.split()) >= 6, f"{path.name}: write #| fig-alt above this figure:\n{source[:80]}"
 
 
+HIDDEN_NAMES = {"2_your_own_data", "5_planning"}  # tutorials whose reader still needs a name of a hidden cell
+
+
+def bound_and_read(source):
+    "Names that a cell binds, and names that it reads."
+    tree, bound = ast.parse(re.sub(r"^[%!].*", "", source, flags=re.M)), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound.add(node.id)
+    return bound, {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - bound
+
+
+@pytest.mark.parametrize("path", [p for p in LITERATE if p.parent.name == "tutorials"], ids=lambda p: p.stem)
+def test_tutorials_run_without_their_hidden_cells(path):
+    "A reader copies what the site shows: no name may come from a hidden cell."
+    hidden, visible, missing = set(), set(), set()
+    for source in cells(path, "code"):
+        bound, read = bound_and_read(source)
+        if "#| hide" in source:
+            hidden |= bound
+        else:
+            missing |= (read - visible) & hidden
+            visible |= bound
+    assert not missing or path.stem in HIDDEN_NAMES, f"{path.name}: {', '.join(sorted(missing))}"
+
+
 @pytest.fixture(scope="module")
 def fresh_copy(tmp_path_factory):
     "The repository with nothing of its package but the `__init__` files, which are written by hand; exported, cleaned."
