@@ -116,6 +116,24 @@ class TestTemplate:
             assert not re.search(r"^\s*(def|class) ", source, re.M), "a function wanted twice goes to a module"
 
 
+WITH_ALT_TEXTS = [p for p in LITERATE if p.parent.name in ("findings", "tutorials")]
+
+
+@pytest.mark.parametrize("path", WITH_ALT_TEXTS, ids=lambda p: p.stem)
+def test_figures_have_an_alternative_text(path):
+    "`#| fig-alt` in the cell, or a sentence below the figure that says what is shown."
+    sys.path.insert(0, str(ROOT / "tools"))
+    from make_docs import text_below
+
+    notebook = json.loads(path.read_text())["cells"]
+    for cell, following in zip(notebook, [*notebook[1:], None]):
+        if any("image/png" in output.get("data", {}) for output in cell.get("outputs", [])):
+            source = "".join(cell["source"])
+            own = re.search(r'^#\| fig-alt: "(.*)"$', source, re.M)
+            text = own.group(1) if own else text_below(following)
+            assert len(text.split()) >= 6, f"{path.name}: write #| fig-alt above this figure:\n{source[:80]}"
+
+
 @pytest.fixture(scope="module")
 def fresh_copy(tmp_path_factory):
     "The repository with nothing of its package but the `__init__` files, which are written by hand; exported, cleaned."

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 HEAD = """# The versions that the numbers of this repository were made with; `make demo` and `make test` install them.
-# `make constraints` refreshes them. Without `-c constraints.txt` pip takes the newest within the bounds of settings.ini.
+# `make constraints` refreshes them. Without `-c constraints.txt` pip takes the newest within the bounds.
 """
 
 

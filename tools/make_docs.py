@@ -77,22 +77,29 @@ def edit_notebook(path: Path) -> None:
 
 
 def options_of_figures(cell: dict, following: dict | None) -> str:
-    "Alternative text of a cell's pictures, the first sentence below them; a wider column for wide pictures."
+    "Alternative text of a cell's pictures, unless the cell has its own; a wider column for wide pictures."
     outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
     pictures = [b64decode("".join(data["image/png"])) for data in outputs if "image/png" in data]
     if not pictures:
         return ""
-    text = "Figure"
-    if following is not None and following["cell_type"] == "markdown":
-        paragraph = "".join(following["source"]).strip().split("\n\n")[0]
-        if not paragraph.startswith(("#", "|", "$$", ">")):
-            plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", paragraph.replace("\n", " "))
-            text = re.split(r"(?<=[.!?]) ", re.sub(r"[`*$\\]", "", plain))[0]
-    options = f"#| fig-alt: {json.dumps(text, ensure_ascii=False)}\n"
+    options = ""
+    if "#| fig-alt:" not in cell["source"]:
+        options = f"#| fig-alt: {json.dumps(text_below(following), ensure_ascii=False)}\n"
     widths = [struct.unpack(">I", picture[16:20])[0] for picture in pictures]
     if max(widths) > WIDE_PIXELS:
         options += "#| column: page\n"
     return options
+
+
+def text_below(following: dict | None) -> str:
+    "The first sentence below a picture; `Figure` where there is none."
+    if following is None or following["cell_type"] != "markdown":
+        return "Figure"
+    paragraph = "".join(following["source"]).strip().split("\n\n")[0]
+    if paragraph.startswith(("#", "|", "$$", ">", "!", "-")):
+        return "Figure"
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", paragraph.replace("\n", " "))
+    return re.split(r"(?<=[.!?]) ", re.sub(r"[`*$\\]", "", plain))[0]
 
 
 def render(folder: Path) -> Path:

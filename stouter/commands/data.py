@@ -27,7 +27,6 @@ from stouter.data.map_download import (
     split_box,
 )
 from ..data.pois import count_pois, describe_left_out, is_place_table, read_counts, read_pois
-from ..data.simulated_city import simulate_city
 from ..data.stations import read_dataframe, read_grid, read_positions, read_radius_km, read_station_geometry
 from ..files import InputError
 from ..pipeline.run_folder import check_finished
@@ -99,6 +98,8 @@ def simulate(
       stouter simulate city --stations 50 --days 14
     """
     first = parse_day("--first-day", first_day)
+    from stouter.data.simulated_city import simulate_city
+
     with progress_bar(total=days, desc="simulate", unit="day") as bar:
         city = simulate_city(out, stations, days, str(first.date()), seed, on_day=lambda *_: bar.update(1))
     n_files = format_count(len(city.records), "file")

@@ -135,6 +135,7 @@ def self_test(
     from stouter.training.batches import make_generator
 
     start, tiny = time.perf_counter(), load_config("tiny")
+    torch.set_num_threads(tiny.n_threads)  # as a run does
     with tempfile.TemporaryDirectory() as folder, progress_bar(total=4, desc="self-test", unit="training") as bar:
         city = load_city(tiny.data, Path(folder))
         embeddings = pretrain_graphs(tiny.graph, city, 0, Path(folder))

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import shapely
-from scipy.spatial import cKDTree
 from shapely.geometry import shape
 
 from .ids import ID_COLUMNS, clean_ids, find_id_column
@@ -161,6 +160,8 @@ def within_radius(
     stations: pd.DataFrame,  # (N,) with lon, lat in degrees and `radius_km`
 ) -> tuple[np.ndarray, np.ndarray]:  # rows of stations and of places, one of each per pair
     "Pairs of a station and a place within its radius."
+    from scipy.spatial import cKDTree  # commands that need no places start without scipy
+
     radius_m = 1000 * stations["radius_km"].to_numpy(float)
     found = cKDTree(to_ecef(lon, lat)).query_ball_point(to_ecef(stations.lon, stations.lat), radius_m)
     return np.repeat(np.arange(len(stations)), [len(rows) for rows in found]), np.concatenate([*found, []]).astype(int)
@@ -172,6 +173,8 @@ def nearest_station(
     stations: pd.DataFrame,  # (N,) with lon, lat in degrees, perhaps `radius_km`
 ) -> tuple[np.ndarray, np.ndarray]:  # rows of stations and of places, one of each per pair
     "Pairs of a place and its nearest station (the first of two equally near), within the radius if there is one."
+    from scipy.spatial import cKDTree
+
     distance, row = cKDTree(to_ecef(stations.lon, stations.lat)).query(to_ecef(lon, lat))
     is_near = distance <= (1000 * stations["radius_km"].to_numpy(float)[row] if "radius_km" in stations else np.inf)
     return row[is_near], np.flatnonzero(is_near)

@@ -32,7 +32,6 @@ from ..data.cdr import IngestReport, find_cdr_files, find_left_out, ingest_cdr
 from ..data.coverage import interpolate_gaps
 from ..data.patches import read_patches
 from ..data.pois import count_pois, describe_left_out, read_categories, read_counts, read_pois
-from ..data.simulated_city import simulate_city
 from ..data.stations import METRES_PER_DEGREE, read_station_geometry
 from ..data.traffic import Traffic, open_traffic
 from ..files import InputError, atomic_write, write_json
@@ -132,6 +131,8 @@ def open_simulated(
     city_file, requested = city_folder / "city.json", source.model_dump(mode="json", exclude={"kind", "cache_dir"})
     with lock_folder(city_folder, timeout=math.inf):
         if not city_file.exists():
+            from stouter.data.simulated_city import simulate_city  # needs much of scipy
+
             with progress(total=source.n_days, desc="simulate", unit="day") as bar:
                 simulate_city(
                     city_folder,

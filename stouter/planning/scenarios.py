@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from ..data.ids import ID_COLUMNS, find_ids
 from ..data.stations import read_stations
@@ -176,6 +175,8 @@ def wilson_interval(
     level: float = 0.8,  # of confidence, 0 to 1
 ) -> tuple[np.ndarray, np.ndarray]:  # lower and upper limit, the same shape
     "Wilson's interval of a probability from independent scenarios."
+    from scipy.special import ndtri
+
     z, p = ndtri(0.5 + level / 2), np.asarray(n_events) / n
     centre = p + z**2 / (2 * n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
