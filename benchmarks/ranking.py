@@ -1,11 +1,10 @@
 """Held-out stations as new sites: which will be busy, and how well the hours are predicted, beside nearest stations.
 
-    stouter run shandong -p data.protocol new_stations -p data.block_size_km 24 \\
-        -p data.source.patch_ids "[0, 1, ..., 32]" -p train.n_updates 200 -p denoiser.base_channels 16 \\
-        -p evaluation.n_samples 4 --out runs/ranking/shandong
+    stouter run nanjing --seed 1 -p data.protocol new_stations -p data.known_days true -p train.n_updates 1500 \\
+        --out runs/ranking/nanjing
     stouter run demo -p data.protocol new_stations -p data.block_size_km 0.5 -p train.n_updates 200 \\
         -p evaluation.n_samples 4 --out runs/ranking/demo
-    OMP_NUM_THREADS=1 python benchmarks/ranking.py runs/ranking/{shandong,demo} --json nbs/results/ranking.json
+    OMP_NUM_THREADS=1 python benchmarks/ranking.py runs/ranking/{nanjing,demo} --json nbs/results/ranking.json
 
 The run generates the test days at its held-out stations with predicted scales, as for sites of a file. The references
 have the training days of stations near on the map or alike in their counts, in physical units: a station for each
