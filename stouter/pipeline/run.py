@@ -152,7 +152,7 @@ def read_run(
             f"{folder / 'run.yaml'}: not a configuration of this version of stouter; run again in a new folder"
         ) from None
 
-
+# %% ../../nbs/08_pipeline/09_run.ipynb #75cedb18
 @dataclass(frozen=True)
 class RunResults:
     "What the stages of a run returned; samples and metrics are read when they are asked for."
@@ -231,7 +231,7 @@ class RunResults:
             encoder = encoder.with_future(tables, allow_missing)
         return replace(model, places=places, field=self.field if joint else None, covariates=encoder)
 
-
+# %% ../../nbs/08_pipeline/09_run.ipynb #270b9c02
 def load_run(
     folder: Path,  # of a finished run
     progress: Callable = no_progress,  # makes progress bars, as `tqdm`
