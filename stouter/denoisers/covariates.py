@@ -6,7 +6,6 @@
 __all__ = ['CovariateEmbedding', 'make_covariate_embedding', 'embed_hours']
 
 # %% ../../nbs/04_denoisers/04b_covariates.ipynb #cv04000003
-import torch
 from torch import Tensor, nn
 
 # %% ../../nbs/04_denoisers/04b_covariates.ipynb #cv04000006
