@@ -243,7 +243,7 @@ def read_covariates(
         raise InputError(f"{locate(row)}: {frame[places[0]].iloc[row]} stands twice; keep one row for each hour or day")
     return CovariateTable(rows, names, where)
 
-# %% ../../nbs/01_data/09c_covariates.ipynb #cv09000021
+# %% ../../nbs/01_data/09c_covariates.ipynb #cv09000023
 HOLIDAY = "holiday"  # column of the calendar
 
 
@@ -341,7 +341,7 @@ def describe_covariates(
     kinds = {name: covariates.kind_of(name) for name in covariates.columns}
     return ", ".join(name + words.get(kind, f" ({place})") for name, kind in kinds.items())
 
-# %% ../../nbs/01_data/09c_covariates.ipynb #cv09000025
+# %% ../../nbs/01_data/09c_covariates.ipynb #cv09000027
 @dataclass(frozen=True)
 class CovariateScaler:
     "Minimum and range of each covariate in training."

@@ -159,7 +159,7 @@ def days_to_compare(
     "Real days for the copy check of generated files."
     return RealDays(*(part.x.reshape(-1, 24).numpy() for part in (data.train, data.test)))
 
-# %% ../../nbs/08_pipeline/09_run.ipynb #d061d622
+# %% ../../nbs/08_pipeline/09_run.ipynb #75cedb18
 @dataclass(frozen=True)
 class RunResults:
     "What the stages of a run returned; samples and metrics are read when they are asked for."
@@ -247,7 +247,7 @@ class RunResults:
         field, past = self.field if joint or forecast else None, self.past if forecast else None
         return replace(model, places=places, field=field, past=past, covariates=encoder)
 
-
+# %% ../../nbs/08_pipeline/09_run.ipynb #270b9c02
 def load_run(
     folder: Path,  # of a finished run
     progress: Callable = no_progress,  # makes progress bars, as `tqdm`
