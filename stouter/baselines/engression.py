@@ -6,7 +6,6 @@
 __all__ = ['energy_loss', 'EngressionNetwork', 'EngressionTask', 'Engression']
 
 # %% ../../nbs/06_baselines/03b_engression.ipynb #f53334a7
-import torch
 from torch import Tensor
 
 from .one_step import FiLMConditioner, OneStepGenerator, OneStepNetwork, OneStepTask
