@@ -104,7 +104,7 @@ def probability_level(
     level = LEVELS[left] + (y - quantiles[rows, left]) / gap * (LEVELS[right] - LEVELS[left])
     return level.clip(0.01, 0.99)
 
-
+# %% ../../nbs/06_baselines/01c_quantile_boosting.ipynb #3590c1ed
 class QuantileBoosting:
     """Quantiles of every hour by gradient boosting, from statistics of the station's other days.
 
