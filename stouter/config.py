@@ -207,8 +207,8 @@ class DataConfig(Config):
     test_block: int = Field(
         0,
         ge=0,
-        description="which n_test_periods are held out: 0 the last, 1 those before them, ...; the periods on both "
-        "sides are trained on; of `stouter tune`",
+        description="which n_test_periods are held out: 0 the last, 1 those before them, ...; "
+        "the periods on both sides are trained on; of `stouter tune`",
     )
     n_validation_periods: int = Field(
         0, ge=0, description="last training periods held back for early stopping; 0 trains on all"

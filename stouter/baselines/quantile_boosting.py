@@ -104,7 +104,7 @@ def probability_level(
     level = LEVELS[left] + (y - quantiles[rows, left]) / gap * (LEVELS[right] - LEVELS[left])
     return level.clip(0.01, 0.99)
 
-
+# %% ../../nbs/06_baselines/01c_quantile_boosting.ipynb #3590c1ed
 class QuantileBoosting:
     """Quantiles of every hour by gradient boosting, from statistics of the station's other days.
 
@@ -112,7 +112,7 @@ class QuantileBoosting:
         reference = QuantileBoosting().fit(train_set)   # settings chosen on held-out weeks
     """
 
-    grid = {"max_iter": (100, 40), "max_leaf_nodes": (8, 24), "min_samples_leaf": (100, 20)}
+    grid = {"max_iter": (100, 40), "max_leaf_nodes": (8,), "min_samples_leaf": (100, 20)}
 
     def __init__(
         self,
@@ -146,7 +146,8 @@ class QuantileBoosting:
     ) -> HistGradientBoostingRegressor:
         "The model of one level."
         model = HistGradientBoostingRegressor(loss="quantile", quantile=level, early_stopping=False, **settings)
-        return model.fit(features, y)
+        is_known = np.isfinite(features).any(axis=0)  # a column without any value cannot be binned
+        return model.fit(np.where(is_known, features, 0), y)
 
     def choose_settings(self, cube: DayCube) -> dict[str, Any]:
         "The settings of the least pinball loss of three levels on held-out weeks, at a hundred stations."

@@ -16,9 +16,7 @@ from ..files import InputError
 def drop_constant(
     traffic: Traffic,  # N stations
     service: str,  # one of its services
-    hours: slice | np.ndarray = slice(
-        None
-    ),  # positions of the hours in which a station must change, such as those of training
+    hours: slice | np.ndarray = slice(None),  # positions of the hours in which a station must change
 ) -> tuple[Traffic, list]:  # the stations that change; ids of those left out
     "Drop stations whose volume never changes: they have no scale. Raises `InputError` if none is left."
     values = traffic.values(service)[..., hours]
