@@ -198,8 +198,7 @@ class RunResults:
         forecast: bool = False,  # joint samples that continue the last training days
     ) -> TrafficModel:
         "`model` for new sites, another city, or sites there. Raises `InputError` as `city_places` and `add_sites`."
-        model = self.model
-        places = model.places
+        places = (model := self.model).places
         if pois and not sites:
             raise InputError(f"--pois {pois}: places are counted around sites; give --sites FILE too")
         if city:
