@@ -103,7 +103,6 @@ def heldout_week_residuals(
         found.append((position[inside], residual))
     return found
 
-
 # %% ../../nbs/07_evaluation/14_sums.ipynb #62dd01b4
 def lag_correlation(
     level: np.ndarray,  # (n, P) with mean near 0, NaN = missing
