@@ -140,7 +140,7 @@ def main() -> None:
     args = parser.parse_args()
     table = json.loads(args.out.read_text()) if args.out.exists() else {}
     for run in map(load_run, args.runs):
-        name = f"{run.config.name}/seed{run.seed}"
+        name = f"{run.config.name}{'' if run.config.method == 'stouter' else ' ' + run.config.method}/seed{run.seed}"
         if name not in table:
             table[name] = compare(run, args.samples, args.rounds)
             write_json(args.out, table)

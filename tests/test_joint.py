@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from conftest import stouter
 
+import stouter as package
 from stouter.joint.field import LatentField, draw_noise, fourier_features, moving_average
 
 
@@ -70,3 +71,15 @@ def test_a_short_run_is_refused_in_one_line(tiny_run, tmp_path):
     request = ("generate", tiny_run[0], "--days", "2013-12-01", "--joint", "--out", tmp_path / "x.parquet")
     done = stouter(*request, check=False)
     assert done.returncode and "14 training days" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_vae_takes_the_field_and_has_no_past(tmp_path):
+    "The latent variables of a VAE are its noise; its days are not inverted, so that it has no forecast."
+    overrides = {"data.source.n_days": 17, "train.n_updates": 3, "method": "vae"}
+    run = package.run("tiny", folder=tmp_path / "run", overrides=overrides)
+    days, service = ("2013-11-29", "2013-11-30"), "internet"
+    joint, alone = (run.generate(*days, n_samples=4, joint=joint).values(service) for joint in (True, False))
+    assert joint.shape == alone.shape and np.isfinite(joint).all() and not np.array_equal(joint, alone)
+    np.testing.assert_array_equal(joint[:2], run.generate(*days, n_samples=2, joint=True).values(service))
+    with pytest.raises(package.files.InputError, match="diffusion methods only"):
+        run.generate(*days, forecast=True)
