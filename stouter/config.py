@@ -194,25 +194,16 @@ class DataConfig(Config):
         "new_days",
         description="test set: unseen days, unseen stations (spatial blocks), or an unseen city",
     )
-    target_source: Source | None = Field(
-        None, description="the unseen city of new_city; with that protocol and only with it"
-    )
+    target_source: Source | None = Field(None, description="the unseen city of new_city; only with that protocol")
     test_station_fraction: float = Field(
         0.2, gt=0, lt=1, description="share of stations held out by new_stations, approximately"
     )
-    block_size_km: float = Field(
-        5.0, gt=0, description="side of the square blocks that new_stations holds out, kilometres"
-    )
+    block_size_km: float = Field(5.0, gt=0, description="side of the square blocks that new_stations holds out, km")
     n_test_periods: int = Field(7, gt=0, description="last periods of every station, held out")
     test_block: int = Field(
-        0,
-        ge=0,
-        description="which n_test_periods are held out: 0 the last, 1 those before them, ...; "
-        "the periods on both sides are trained on; of `stouter tune`",
+        0, ge=0, description="which n_test_periods are held out: 0 the last, 1 those before; all others are trained on"
     )
-    n_validation_periods: int = Field(
-        0, ge=0, description="last training periods held back for early stopping; 0 trains on all"
-    )
+    n_validation_periods: int = Field(0, ge=0, description="last training periods kept for early stopping; 0: none")
     known_days: bool = Field(
         False,
         description="whether the method sees statistics of a station's other training periods, a random subset of them "
@@ -389,9 +380,7 @@ class EvaluationConfig(Config):
     n_samples: int = Field(
         16, ge=1, description="generated samples of each test period; with one, CRPS is the MAE and there is no band"
     )
-    slow_references: bool = Field(
-        False, description="whether quantiles by gradient boosting stand beside the other references; half a minute"
-    )
+    slow_references: bool = Field(False, description="quantiles by gradient boosting as a reference; half a minute")
 
 # %% ../nbs/00_core/01_config.ipynb #373d934c
 class ExperimentConfig(Config):
@@ -401,9 +390,7 @@ class ExperimentConfig(Config):
     method: Literal["stouter", "diffwave", "vae", "tcn_gan", "engression"] = Field(
         "stouter", description="what is trained (section 6.1.2); engression is no method of the paper"
     )
-    preset: Literal["paper"] | None = Field(
-        None, description="values that were set together; each stands in its own field, too"
-    )
+    preset: Literal["paper"] | None = Field(None, description="values set together; each stands in its own field too")
     init: str | None = Field(
         None,
         description="finished run, or pretrained model of the package, whose weights the training starts from; random "

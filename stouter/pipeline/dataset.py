@@ -402,8 +402,7 @@ def make_datasets(
     encoder = fit_encoder(city.covariates, data, periods, city.traffic.stations.iloc[split.train])
     encode = partial(encode_periods, encoder, city.traffic.stations)
     known = make_dataset(periods, scaler, *tables, seen(periods), encode(periods)).sel_stations(split.train)
-    history, past, test_rows, test_scaler = known, periods, split.test, scaler
-    places = embeddings.place_table, embeddings.place_table
+    history, past, test_rows, test_scaler, places = known, periods, split.test, scaler, [embeddings.place_table] * 2
     if city.target is not None:
         past, test_periods, test_scaler = cut_periods(city.target.traffic, data)
         tables = embeddings.target_station_table, embeddings.hour_table

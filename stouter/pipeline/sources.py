@@ -137,16 +137,9 @@ def open_simulated(
             from stouter.data.city_effects import CityEffects  # needs much of scipy
             from stouter.data.simulated_city import simulate_city
 
+            size = source.n_stations, source.n_days, str(source.first_day), source.seed
             with progress(total=source.n_days, desc="simulate", unit="day") as bar:
-                simulate_city(
-                    city_folder,
-                    source.n_stations,
-                    source.n_days,
-                    str(source.first_day),
-                    source.seed,
-                    lambda *_: bar.update(1),
-                    CityEffects(**effects),
-                )
+                simulate_city(city_folder, *size, lambda *_: bar.update(1), CityEffects(**effects))
             write_json(city_file, requested)
         if (stored := json.loads(city_file.read_text())) != requested:
             raise InputError(
