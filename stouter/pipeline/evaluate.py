@@ -36,7 +36,7 @@ from ..graphs.scale_head import knn_predict, log_r2, predict
 from .dataset import City, Datasets, Embeddings
 from .methods import DISPLAY_NAMES, Method
 from .provenance import no_progress
-from .scales import fit_scale_head
+from .scales import comparable_features, fit_scale_head
 from .sources import describe_positions
 from ..training.batches import make_generator
 
@@ -223,6 +223,9 @@ def predict_scale(
         np.hstack([known, data.place_table[train]]),
         np.hstack([query, data.test_place_table[test]]),
     )
+    if city.target is not None:
+        tables = (torch.from_numpy(table) for table in (features, query_features))
+        features, query_features = comparable_features(*tables, data.place_table.shape[1])
     training_scaler = StationScaler(data.scaler.min_[train], span)
     stations = city.traffic.stations.iloc[train]
     head = fit_scale_head(features, training_scaler, stations, config.data.block_size_km, seed)

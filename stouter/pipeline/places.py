@@ -36,7 +36,7 @@ from stouter.pipeline.dataset import (
 )
 from .initial_weights import embed_city, station_autoencoder
 from .known_tables import KnownTable, training_ratio
-from .scales import fit_scale_head
+from .scales import comparable_features, fit_scale_head
 from .selected_places import SelectedPlaces, add_days, id_key, table_rows
 from stouter.pipeline.sites import (
     describe_sites,
@@ -71,18 +71,20 @@ class Places:
 
     stations: pd.DataFrame  # (N rows) index `station`; lon, lat, the categories, and perhaps radius_m
     embedding: Tensor  # (N, d) what the network receives of a station: F_s, unless `graph.station_condition` says more
-    features: Tensor  # (N, d + F) what the scale head is fitted on: the same, and the features of the place
+    features: Tensor  # (N, d + F) what the scale head is fitted on: the same, and the features of the place; (N, F) in
+    # another city than the first one
     scaler: StationScaler  # (N,) measured in training; NaN where it is to be predicted
     default: np.ndarray  # rows that are generated if neither stations nor sites are asked for
     training: pd.DataFrame  # (n rows) stations that the method was trained on: lon, lat and the categories
     categories: Sequence[str]  # what the run counts; empty where it describes stations by position
     site_radius_m: float | None  # what a site without radius or polygon covers
-    fit_head: Callable[[], ScaleRegressor]  # fits the scale head on the training stations
+    fit_head: partial  # `fit_scale_head` of the training stations, their features first
     city: str  # name of the city
     timezone: str  # IANA name
     cautions: tuple[str, ...] = ()  # what is to be said of every predicted place
     known_days: KnownDays | None = None  # of the first rows, the stations of the run, where the method sees some
     n_sites: int = 0  # the last rows: sites of a file, which every request has
+    is_first_city: bool = True  # whether the method was trained in this city
     scale_ratio: Callable[[np.ndarray], ScaleRatio] | None = None  # of known days; None if the method sees no days
 
     @property
@@ -260,11 +262,14 @@ def other_places(
     "Places of a city that nothing was learnt from. Raises `InputError` where the two are not described alike."
     first = places.stations[["lon", "lat", *places.categories]]
     embedding = embed_city(config.graph, embeddings.pretrained["space"], first, stations, where)
-    embedding, features = describe(
-        config, embeddings, embedding, describe_stations(config.graph, stations[first.columns])
-    )
+    described = describe_stations(config.graph, stations[first.columns])
+    embedding, features = describe(config, embeddings, embedding, described)
+    fitted_on, *rest = places.fit_head.args
+    fitted_on, features = comparable_features(fitted_on, features, described.shape[1])
     return replace(
         places,
+        fit_head=partial(fit_scale_head, fitted_on, *rest),
+        is_first_city=False,
         stations=stations,
         embedding=embedding,
         features=features,
@@ -332,6 +337,8 @@ def add_sites(
     embedding = embed_sites(space, model, places.stations[columns], sites, config.graph.radius_km)
     described = describe_sites(places.stations[columns], sites, config.graph.radius_km)
     embedding, features = describe(config, embeddings, embedding, described)
+    if not places.is_first_city:
+        features = comparable_features(places.fit_head.args[0], features, described.shape[1])[1]
     stations = pd.concat([places.stations, sites])
     if not (pd.api.types.is_integer_dtype(places.stations.index) and pd.api.types.is_integer_dtype(sites.index)):
         stations.index = pd.Index([*known_ids, *new_ids], name="station")
