@@ -39,7 +39,7 @@ SIMULATED = {
 }
 MEASURED = {
     "source": "Telecom Italia, Milan, internet activity of 28 squares of 235 m, aggregated by square and slot of ten "
-    "minutes (doi:10.7910/DVN/EGZHFV); grid doi:10.7910/DVN/QJWLFU; counts of places as published with STCNet",
+    "minutes (doi:10.7910/DVN/EGZHFV); grid doi:10.7910/DVN/QJWLFU; squares are described by their position",
     "licence": "Open Database Licence (ODbL 1.0): name the source, share databases made from it under the same licence",
     "attribution": "Contains information from Telecom Italia's Open Big Data, made available under the ODbL.",
     "not_for": [
@@ -50,6 +50,9 @@ MEASURED = {
     ],
 }
 DATA = {"demo": SIMULATED, "milan_28": MEASURED, "simulated_milan": SIMULATED}
+OVERRIDES = {  # the counts of places that milan_28 reads have no licence, so the model of the package does without them
+    "milan_28": {"data.source.counts": "null", "graph.station_features": "position"}
+}
 COPIED = ("selection.json", "stations.parquet", "history.parquet", "costs.json")
 GRAPHS = ("graph_time.safetensors", "graph_space.safetensors")
 SCORES = ("crps", "mae", "jsd_pooled", "coverage_80", "c2st_auc", "nn_distance_ratio", "crps_physical")
@@ -91,7 +94,9 @@ def make_card(name: str, folder: Path, metrics: dict) -> dict:
         "days": f"{traffic.hours[0].date()} to {traffic.hours[-1].date()}",
         "test_days": f"the last {config.data.n_test_periods}, not trained on",
         "timezone": traffic.timezone,
-        "configuration": f"{name}.yaml",
+        "configuration": " ".join(
+            [f"{name}.yaml", *(f"-p {key} {value}" for key, value in OVERRIDES.get(name, {}).items())]
+        ),
         "seed": results.seed,
         "updates": len(results.history),
         "parameters": sum(p.numel() for p in results.method.network.parameters()),
@@ -131,7 +136,7 @@ def pack(name: str, source: Path, out: Path) -> dict:
     with tempfile.TemporaryDirectory() as temporary:
         small = Path(temporary) / name
         round_weights(source, small)
-        results, config = load_run(source), load_config(name)
+        results, config = load_run(source), load_config(name, OVERRIDES.get(name))
         run(config, results.seed, small, tqdm)  # refused if the shipped configuration is another one
         metrics = read_json(small / "metrics.json")
         shutil.rmtree(out, ignore_errors=True)
@@ -157,9 +162,9 @@ if __name__ == "__main__":
     options = parser.parse_args()
     torch.set_num_threads(1)
     for name in options.names:
-        source = options.runs / name / "seed0"
+        source = options.runs / (f"{name}_pretrained" if name in OVERRIDES else name) / "seed0"
         if not (source / "metrics.json").exists():
-            run(load_config(name), 0, source, tqdm)
+            run(load_config(name, OVERRIDES.get(name)), 0, source, tqdm)
         card = pack(name, source, options.out / name)
         size = sum(path.stat().st_size for path in (options.out / name).iterdir())
         print(f"{name}: {size / 1e6:.2f} MB, CRPS {card['scores']['STOUTER']['crps']:.4f}")
