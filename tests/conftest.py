@@ -2,6 +2,7 @@
 
 import ast
 import io
+import logging
 import os
 import shutil
 import subprocess
@@ -54,6 +55,7 @@ def stouter_process(*words, cwd=ROOT, check=True):
 def stouter(*words, cwd=ROOT, check=True):
     "Run the command line in this process, which saves six seconds of imports: status, output, errors, warnings."
     out, errors = io.StringIO(), io.StringIO()
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("papermill", "stouter.data.pois"))}
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
         patch.chdir(cwd)
         patch.setenv("COLUMNS", "120")
@@ -64,6 +66,8 @@ def stouter(*words, cwd=ROOT, check=True):
                 warnings.simplefilter("ignore", kind)  # as Python does outside of tests
             patch.setattr(warnings, "showwarning", print_warning)
             status = exit_status(main)
+    for logger, level in levels.items():  # `main` silences them
+        logger.setLevel(level)
     done = subprocess.CompletedProcess(sys.argv, status, out.getvalue(), errors.getvalue())
     assert not check or done.returncode == 0, done.stderr[-3000:]
     return done

@@ -101,14 +101,12 @@ def test_results_of_a_run_read_back(tiny_run):
 
 
 def test_same_seed_same_bytes_and_other_seed_others(tiny_run, tmp_path):
+    "Also without the notebook and its process."
     out, _ = tiny_run
-    stouter("run", "tiny", "--out", tmp_path / "again")
+    run(load_config("tiny"), 0, tmp_path / "again")
     assert (tmp_path / "again/metrics.json").read_bytes() == (out / "metrics.json").read_bytes()
-    stouter("run", "tiny", "--out", tmp_path / "other", "--seed", 1)
-    assert (
-        json.loads((tmp_path / "other/metrics.json").read_text())["methods"]
-        != json.loads((out / "metrics.json").read_text())["methods"]
-    )
+    others = run(load_config("tiny"), 1, tmp_path / "other")
+    assert others != json.loads((out / "metrics.json").read_text())["methods"]
 
 
 def test_generate_and_evaluate(tiny_run, tmp_path):

@@ -172,7 +172,7 @@ def test_a_full_disk_keeps_the_parts(tiny_run, tmp_path, undisturbed):
     try:
         with pytest.raises(
             InputError,
-            match="table.parquet: could not be written .*"
+            match="merged.parquet: could not be written .*"
             "files written before are complete: free some space and run again",
         ):
             make(tiny_run[0], out)
