@@ -12,9 +12,8 @@ from .one_step import FiLMConditioner, OneStepGenerator, OneStepNetwork, OneStep
 from .vae import VAEDecoder
 from ..data.dataset import Condition
 from ..diffusion.forward import Generators, randn_tensor
-from ..optim import optimizer_step
 from ..training.batches import make_generator
-from ..training.state import TrainingArguments, TrainState, learning_rate
+from ..training.state import TrainingArguments, TrainState
 
 # %% ../../nbs/06_baselines/03b_engression.ipynb #40fd3911
 def energy_loss(
@@ -69,10 +68,7 @@ class EngressionTask(OneStepTask):
         x, condition = self.batch(update, 0, device)
         generator = make_generator(self.seed, 4, update)
         first, second = (module.generate(module.noise(len(x), generator).to(device), condition) for _ in range(2))
-        loss = energy_loss(x, first, second)
-        lr, max_grad_norm = learning_rate(update, self.training_args), self.training_args.max_grad_norm
-        grad_norm = optimizer_step(state.network, state.optimizer, loss, lr, max_grad_norm, state.ema)
-        return loss.item(), lr, grad_norm
+        return self.step(state, energy_loss(x, first, second))
 
 
 class Engression(OneStepGenerator):

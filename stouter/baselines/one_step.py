@@ -20,6 +20,7 @@ from ..data.dataset import Condition, TrafficDataset
 from ..denoisers.layers import RandomFourierFeatures
 from ..diffusion.forward import Generators
 from ..evaluation.metrics import crps
+from ..optim import optimizer_step
 from stouter.training.batches import (
     batch_index,
     make_generator,
@@ -27,7 +28,7 @@ from stouter.training.batches import (
     randomize_weekday,
     unnormalize_to_zero_to_one,
 )
-from ..training.state import TrainingArguments, TrainState
+from ..training.state import TrainingArguments, TrainState, learning_rate
 from ..training.trainer import train
 
 # %% ../../nbs/06_baselines/02_one_step.ipynb #86025d01
@@ -161,6 +162,17 @@ class OneStepTask:
             self.data.condition[index], self.training_args.weekday_randomization, self.seed, n
         )
         return normalize_to_neg_one_to_one(self.data.x[index]).to(device), condition.to(device)
+
+    def step(
+        self,
+        state: TrainState,  # before the update
+        loss: Tensor,  # of its network
+    ) -> tuple[float, float, float]:  # loss, learning rate, norm of the gradient
+        "One step of the optimiser with the scheduled learning rate and clipped gradient."
+        lr = learning_rate(len(state.history), self.training_args)
+        max_grad_norm = self.training_args.max_grad_norm
+        grad_norm = optimizer_step(state.network, state.optimizer, loss, lr, max_grad_norm, state.ema)
+        return loss.item(), lr, grad_norm
 
 # %% ../../nbs/06_baselines/02_one_step.ipynb #42dac801
 class OneStepGenerator:

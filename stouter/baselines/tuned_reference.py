@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['N_TUNING_SAMPLES', 'MAX_TUNING_STATIONS', 'SCALES', 'PRIOR_DAYS', 'TUNED_BASELINES', 'period_numbers', 'DayCube',
            'day_cube', 'Reference', 'week_blocks', 'cube_condition', 'held_out_crps', 'choose_settings',
-           'pool_correlation', 'SmoothedBootstrap', 'log1p_scale', 'inverse_log1p', 'sqrt_scale', 'inverse_sqrt',
-           'identity', 'weighted_mean', 'shrink_to_level', 'HierarchicalGaussian']
+           'fit_reference', 'pool_correlation', 'SmoothedBootstrap', 'log1p_scale', 'inverse_log1p', 'sqrt_scale',
+           'inverse_sqrt', 'identity', 'weighted_mean', 'shrink_to_level', 'HierarchicalGaussian']
 
 # %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #ac07a95c
 import math
@@ -80,6 +80,9 @@ N_TUNING_SAMPLES, MAX_TUNING_STATIONS = 32, 100
 class Reference(Protocol):
     "What can be tuned: fitted on a cube, and sampled."
 
+    grid: Mapping[str, tuple[Any, ...]]  # setting -> values
+    settings: Mapping[str, Any] | None  # values of `grid`; None until they are chosen
+
     def fit_cube(self, cube: DayCube) -> "Reference":
         "Fit on the periods of a cube."
 
@@ -143,6 +146,17 @@ def choose_settings(
             chosen[name] = min(losses, key=losses.get)
     return chosen
 
+
+def fit_reference(
+    reference: Reference,  # with settings, or None for chosen ones
+    train_set: TrafficDataset,  # training periods
+) -> Reference:  # fitted
+    "Choose the settings of a reference if it has none, and fit it. Raises `ValueError` if no sample is complete."
+    cube = day_cube(train_set)
+    if reference.settings is None:
+        reference.settings = choose_settings(type(reference), reference.grid, cube)
+    return reference.fit_cube(cube)
+
 # %% ../../nbs/06_baselines/01b_tuned_reference.ipynb #67c84bf5
 def pool_correlation(
     z: Tensor,  # (n, L) standardised residuals of days
@@ -175,10 +189,7 @@ class SmoothedBootstrap:
 
     def fit(self, train_set: TrafficDataset) -> "SmoothedBootstrap":
         "Choose the settings if they are not given, and fit. Raises `ValueError` if no sample is complete."
-        cube = day_cube(train_set)
-        if self.settings is None:
-            self.settings = choose_settings(SmoothedBootstrap, self.grid, cube)
-        return self.fit_cube(cube)
+        return fit_reference(self, train_set)
 
     def fit_cube(self, cube: DayCube) -> "SmoothedBootstrap":
         "Weights, mean and deviation of the pool of every station and day type."
@@ -297,10 +308,7 @@ class HierarchicalGaussian:
 
     def fit(self, train_set: TrafficDataset) -> "HierarchicalGaussian":
         "Choose the settings if they are not given, and fit. Raises `ValueError` if no sample is complete."
-        cube = day_cube(train_set)
-        if self.settings is None:
-            self.settings = choose_settings(HierarchicalGaussian, self.grid, cube)
-        return self.fit_cube(cube)
+        return fit_reference(self, train_set)
 
     def pooled_mean(self, y: Tensor, cube: DayCube) -> tuple[Tensor, Tensor]:
         "Means (N + 1, day type, L) of transformed days, the last row of all stations; (N,) which have days."

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 from .one_step import FiLMConditioner, OneStepGenerator, OneStepNetwork, OneStepTask
 from ..data.dataset import Condition
 from ..diffusion.forward import Generators, randn_tensor
-from ..optim import optimizer_step
 from ..training.batches import make_generator, unnormalize_to_zero_to_one
-from ..training.state import TrainingArguments, TrainState, learning_rate
+from ..training.state import TrainingArguments, TrainState
 
 # %% ../../nbs/06_baselines/03_vae.ipynb #f9e5c312
 def level_lengths(
@@ -162,9 +161,7 @@ class VAETask(OneStepTask):
         nll = gaussian_nll(x, *module.decoder(mean + (log_var / 2).exp() * eps, cond)).mean()
         kl = kl_to_prior(mean, log_var).mean()
         loss = (nll + self.kl_weight(update) * kl) / x.shape[-1]
-        lr, max_grad_norm = learning_rate(update, self.training_args), self.training_args.max_grad_norm
-        grad_norm = optimizer_step(state.network, state.optimizer, loss, lr, max_grad_norm, state.ema)
-        return loss.item(), lr, grad_norm, nll.item(), kl.item()
+        return *self.step(state, loss), nll.item(), kl.item()
 
 # %% ../../nbs/06_baselines/03_vae.ipynb #8e973aba
 class VAE(OneStepGenerator):
