@@ -7,19 +7,18 @@ __all__ = ['SAMPLES', 'SITES', 'SERVICE', 'TIMEZONE', 'PAST', 'QUANTILE', 'FACTO
            'read_scenarios', 'write_table', 'write_pictures', 'load', 'place', 'sleep', 'savings_sentence']
 
 # %% ../../nbs/10_cli/03b_plan_commands.ipynb #f91779b1
-import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import typer
 
 from .data import check_suffix, format_count
-from .output import Output, output_options, progress_bar
+from .output import Output, caution, output_options, progress_bar
+from .show import written_label
 from ..config_file import read_yaml
-from ..data.table_files import is_parquet
 from ..data.tabular import read_traffic
 from ..data.traffic import Traffic, open_traffic, traffic_from_frame
 from ..files import InputError, atomic_write
@@ -73,9 +72,7 @@ def read_samples(
             raise InputError(f"{path}: text has no time zone; give --timezone, such as --timezone Europe/Rome")
         return read_traffic(path, timezone, sites[["lon", "lat"]])
     frame = read_traffic_table(path)
-    label = (pq.read_schema(path).metadata or {}).get(b"stouter") if is_parquet(path) else None
-    unit = json.loads(label)["unit"] if label else "unknown"
-    zone = str(frame["time"].dt.tz)
+    unit, zone = written_label(path).get("unit", "unknown"), str(frame["time"].dt.tz)
     return traffic_from_frame(frame, sites[["lon", "lat"]], zone, unit, path.stem, str(path))
 
 
@@ -87,11 +84,17 @@ def read_scenarios(
     past: Path | None,  # traffic for the capacity rule
     rule: tuple[float, float],  # quantile and factor of the capacity rule
 ) -> Scenarios:
-    "Samples and sites as scenarios. Raises `InputError`, see `make_scenarios`."
+    "Samples and sites as scenarios; a caution for independent samples. Raises `InputError`, see `make_scenarios`."
     table = None if sites is None else read_sites(sites)
     traffic = read_samples(samples, table, timezone)
     earlier = None if past is None else read_samples(past, table, timezone)
-    return make_scenarios(traffic, table, service, earlier, *rule)
+    scenarios = make_scenarios(traffic, table, service, earlier, *rule)
+    if written_label(samples).get("dependence") == "independent":
+        caution(
+            f"{samples}: samples are independent between stations and days, so sums over sites and hours vary too little "
+            "and overload is understated; generate them with --joint"
+        )
+    return scenarios
 
 # %% ../../nbs/10_cli/03b_plan_commands.ipynb #f0dc808a
 def write_table(
@@ -262,6 +265,9 @@ def sleep(
     from stouter.planning.reassignment import demand_points
     from stouter.style import set_plot_style
 
+    if alpha and len(scenarios.load) < 1 / alpha:
+        n_needed = math.ceil(1 / alpha)
+        caution(f"{len(scenarios.load)} samples cannot show P = {alpha:g}; generate {n_needed} or more with --samples")
     constants = PowerModel() if power is None else parse_power(read_yaml(power), str(power))
     points = demand_points(scenarios.sites, reach_km)
     asleep = planning.sleep_schedule(scenarios, constants, alpha, points, progress_bar)

@@ -179,6 +179,8 @@ def read_dataframe(
     try:
         if is_parquet(path):
             table = pd.read_parquet(path)
+            index_names = [name for name in table.index.names if name is not None and name not in table]
+            table = table.reset_index(level=index_names)
         elif is_excel(path):
             table = read_excel(path, text_columns)
         else:
