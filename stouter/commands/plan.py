@@ -91,8 +91,8 @@ def read_scenarios(
     scenarios = make_scenarios(traffic, table, service, earlier, *rule)
     if written_label(samples).get("dependence") == "independent":
         caution(
-            f"{samples}: samples are independent between stations and days, so sums over sites and hours vary too little "
-            "and overload is understated; generate them with --joint"
+            f"{samples}: samples are independent between stations and days, so sums over sites and hours vary too "
+            "little and overload is understated; generate them with --joint"
         )
     return scenarios
 
@@ -242,6 +242,9 @@ def sleep(
     quantile: QUANTILE = 0.95,
     factor: FACTOR = 1.2,
     alpha: Annotated[float, typer.Option(min=0, max=1, help="Largest P(overload anywhere) in an hour.")] = 0.05,
+    margin: Annotated[
+        float, typer.Option(min=0, max=0.99, help="Fraction of every capacity that the schedule keeps free.")
+    ] = 0.0,
     reach_km: REACH = None,
     power: Annotated[
         Path | None, typer.Option(help="YAML file of the power constants; by default the EARTH macro site.")
@@ -270,7 +273,7 @@ def sleep(
         caution(f"{len(scenarios.load)} samples cannot show P = {alpha:g}; generate {n_needed} or more with --samples")
     constants = PowerModel() if power is None else parse_power(read_yaml(power), str(power))
     points = demand_points(scenarios.sites, reach_km)
-    asleep = planning.sleep_schedule(scenarios, constants, alpha, points, progress_bar)
+    asleep = planning.sleep_schedule(scenarios, constants, alpha, points, progress_bar, margin)
     few = scenarios._replace(load=scenarios.load[:oracle_samples])
     outcomes = {
         "all on": planning.sleep_outcome(few, np.zeros_like(asleep), constants, points),

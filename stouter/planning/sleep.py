@@ -59,17 +59,20 @@ def sleep_schedule(
     alpha: float,  # largest probability of an overload anywhere in an hour, 0 to 1
     points: DemandPoints,  # of the sites
     progress: Callable[[Iterable], Iterable] = iter,  # wraps the hours, such as tqdm
+    margin: float = 0.0,  # fraction of every capacity that is kept free, 0 to below 1
 ) -> np.ndarray:  # (N, H) bool, whether a site sleeps
-    "Sites that sleep in each hour. Raises `InputError` for another alpha."
+    "Sites that sleep in each hour. Raises `InputError` for another alpha or margin."
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha {alpha} is no probability; expected 0 to 1")
+    if not 0 <= margin < 1:
+        raise InputError(f"margin {margin} is no fraction of the capacity; expected 0 to below 1")
     capacity = scenarios.sites["capacity"].to_numpy()
     neighbours = neighbours_of(points, scenarios.sites)
     levels = range(int(alpha * len(scenarios.load) + 1e-9) + 1)
     asleep = np.zeros(scenarios.load.shape[1:], bool)
     for hour in progress(range(len(scenarios.hours))):
         load = scenarios.load[:, :, hour]
-        plans = [sleep_in_hour(load, capacity, neighbours, points.owner, level) for level in levels]
+        plans = [sleep_in_hour(load, (1 - margin) * capacity, neighbours, points.owner, level) for level in levels]
         watts = [site_power_w(power, loads / capacity, off).sum(1).mean() for off, loads in plans]
         asleep[:, hour] = plans[int(np.argmin(watts))][0]
     return asleep
