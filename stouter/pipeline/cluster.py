@@ -6,7 +6,7 @@
 __all__ = ['N_ATTEMPTS', 'CHECKED_PACKAGES', 'WORKER_ENVIRONMENT', 'DASK_SETTINGS', 'INSTALL_DASK', 'Outcome', 'call_part',
            'read_outcome', 'describe_worker', 'check_workers', 'Cluster', 'refuse_failed', 'open_cluster']
 
-# %% ../../nbs/08_pipeline/02b_cluster.ipynb #a9140a0c
+# %% ../../nbs/08_pipeline/02b_cluster.ipynb #63c24f57
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from .. import __version__
 from ..files import InputError
 
-# %% ../../nbs/08_pipeline/02b_cluster.ipynb #1389b845
+# %% ../../nbs/08_pipeline/02b_cluster.ipynb #74bdad7d
 N_ATTEMPTS = 3  # of a part, whether it raises an exception or its worker dies
 
 
@@ -53,24 +53,24 @@ def read_outcome(
         return Outcome(f"{N_ATTEMPTS} workers died while they made it; a lack of memory is a common cause", None)
     return Outcome(f"{type(error).__name__}: {' '.join(str(error).split())}", None)
 
-# %% ../../nbs/08_pipeline/02b_cluster.ipynb #a0315973
+# %% ../../nbs/08_pipeline/02b_cluster.ipynb #96bd4a98
 CHECKED_PACKAGES = ("torch", "numpy", "pyarrow")  # their versions decide about last digits and about the bytes of files
 
 
 def describe_worker(
-    folder: str,  # where the parts are written
+    folder: str | None,  # where the parts are written
 ) -> dict[str, Any]:  # package -> version, and whether this process sees the folder
     "What must be the same in all processes."
     versions = {name: version(name) for name in CHECKED_PACKAGES}
-    return {"versions": {"stouter": __version__, **versions}, "sees_folder": Path(folder).is_dir()}
+    return {"versions": {"stouter": __version__, **versions}, "sees_folder": folder is None or Path(folder).is_dir()}
 
 
 def check_workers(
     found: Mapping[str, Mapping[str, Any]],  # address of a worker -> what `describe_worker` said there
-    folder: Path,  # where the parts are written
+    folder: Path | None,  # where the parts are written
 ) -> None:
     "Raises `InputError` for a worker that would write other bytes, or elsewhere."
-    expected = describe_worker(str(folder))["versions"]
+    expected = describe_worker(None)["versions"]
     for address, worker in found.items():
         for name, here in expected.items():
             if (there := worker["versions"][name]) != here:
@@ -83,7 +83,7 @@ def check_workers(
                 f"worker {address} does not see {folder}; the folder has to be shared by all workers, under one path"
             )
 
-# %% ../../nbs/08_pipeline/02b_cluster.ipynb #e485a34f
+# %% ../../nbs/08_pipeline/02b_cluster.ipynb #faa953e5
 class Cluster(NamedTuple):
     """Workers of a Dask cluster.
 
@@ -99,12 +99,14 @@ class Cluster(NamedTuple):
         function: Callable[[Any, Any], Any],  # of a module that the workers can import; what is shared, part -> value
         shared: Any,  # first argument of all calls
         parts: Sequence[Any],  # second arguments, numbers or names
-        folder: Path,  # where the function writes
+        folder: Path | None,  # where the function writes; None: it writes nothing
         on_part: Callable[[Any, Outcome], None] | None = None,  # called when a part is done or has failed
     ) -> dict[Any, Outcome]:  # part -> outcome, as they came
         "Call the function for each part on some worker. Raises `InputError` as `check_workers`."
         from distributed import as_completed
 
+        if not parts:
+            return {}
         check_workers(self.describe_workers(folder), folder)
         unpacked = self.client.submit(pickle.loads, pickle.dumps(shared), pure=False)
         columns = [function] * len(parts), [unpacked] * len(parts), list(parts)
@@ -120,16 +122,16 @@ class Cluster(NamedTuple):
 
     def describe_workers(
         self,
-        folder: Path,  # where the parts are written
+        folder: Path | None,  # where the parts are written
     ) -> dict[str, dict[str, Any]]:  # address -> what `describe_worker` said there
         "Ask all workers. Raises `InputError` if there is none, or if one cannot answer."
         address = self.client.scheduler.address
         try:
             self.client.wait_for_workers(1, timeout=60)
-            return self.client.run(describe_worker, str(folder))
+            return self.client.run(describe_worker, folder and str(folder))
         except TimeoutError:
             raise InputError(
-                f"no worker has come to the scheduler at {address} within a minute; start one with: dask worker {address}"
+                f"no worker has come to {address} within a minute; start one with: dask worker {address}"
             ) from None
         except ImportError as error:
             raise InputError(
@@ -152,7 +154,7 @@ def refuse_failed(
             f"{others}{more}; mend the cause and give the same command again"
         )
 
-# %% ../../nbs/08_pipeline/02b_cluster.ipynb #6c1b7b53
+# %% ../../nbs/08_pipeline/02b_cluster.ipynb #1b2f821d
 WORKER_ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
     **dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**28)),  # bytes; of glibc
@@ -186,7 +188,9 @@ def open_cluster(
         address = scheduler
         if n_workers is not None:
             quiet = {"dashboard_address": None, "silence_logs": "CRITICAL"}
-            address = stack.enter_context(LocalCluster(n_workers=n_workers, threads_per_worker=1, memory_limit=0, **quiet))
+            address = stack.enter_context(
+                LocalCluster(n_workers=n_workers, threads_per_worker=1, memory_limit=0, **quiet)
+            )
         try:
             client = stack.enter_context(Client(address, timeout=20, set_as_default=False))
         except (OSError, TimeoutError, ValueError):
