@@ -41,7 +41,7 @@ def workers(address):
 def city(tmp_path_factory):
     "A small simulated city as records."
     folder = tmp_path_factory.mktemp("city")
-    stouter("simulate", "--stations", "16", "--days", "21", "--out", folder)
+    stouter("simulate", folder, "--stations", "16", "--days", "21")
     return folder
 
 
@@ -179,13 +179,7 @@ def test_evaluation_is_that_of_one_process(tables, address, tmp_path):
         assert one.read_bytes() == many.read_bytes()
     found = json.loads(stouter(*words, "--scheduler", address, "--json").stdout)
     assert found == json.loads((tmp_path / "one.json").read_text())
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [
-        ".json",
-        ".json",
-        ".parquet",
-        ".parquet",
-        *4 * [".png"],
-    ]
+    assert not list(tmp_path.glob("*.parts"))
 
 
 def test_a_sweep_makes_the_runs_of_one_process(workers, tmp_path):

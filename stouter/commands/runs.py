@@ -260,7 +260,7 @@ def generate(
         --samples 16 --out sites.parquet --sites new_sites.csv --pois map.osm.pbf
       stouter generate --pretrained demo --days 2013-12-02:2013-12-08 --out december.parquet
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
-        --samples 16 --out week.parquet --workers 4
+        --samples 16 --out week.parquet --workers 2
     """
     span = parse_days("--days", days)
     check_suffix("--out", out, ".parquet", ".csv")
@@ -334,7 +334,7 @@ def evaluate(
       stouter evaluate --real runs/run/demo/seed0/traffic.nc \\
         --generated week.parquet --out evaluation.json
       stouter evaluate --real runs/run/demo/seed0/traffic.nc \\
-        --generated week.parquet --out evaluation.json --workers 4
+        --generated week.parquet --out evaluation.json --workers 2
     """
     if out:
         check_suffix("--out", out, ".json")

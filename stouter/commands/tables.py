@@ -157,7 +157,7 @@ def ingest(
       stouter ingest city/records --grid city/grid.geojson --out city.nc
       stouter ingest week.csv --stations cells.csv --timezone Europe/Rome --out week.nc
       stouter ingest city/records --grid city/grid.geojson --out city.nc \\
-        --cache-dir city/tables --workers 4
+        --cache-dir city/tables --workers 2
     """
     check_suffix("--out", out, ".nc")
     if (grid is None) == (stations is None):
@@ -172,9 +172,7 @@ def ingest(
     for option in (name for name, value in (of_table if grid else of_records).items() if value):
         raise InputError(f"{option}: is for {'your own table' if grid else 'call-detail records'}; leave it out")
     if (workers or scheduler) and not cache_dir:
-        raise InputError(
-            "--workers, --scheduler: give --cache-dir too, a folder for tables that all workers see"
-        )
+        raise InputError("--workers, --scheduler: give --cache-dir too, a folder for tables that all workers see")
     if stations and not timezone:
         raise InputError("--timezone: expected the time zone of the table's clock, such as Europe/Rome")
     check_timezone(timezone or "Europe/Rome")
