@@ -162,6 +162,7 @@ WORKER_ENVIRONMENT = {
 DASK_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.scheduler.allowed-failures": N_ATTEMPTS - 1,  # of the workers of one part
+    "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"],
     "distributed.admin.large-graph-warning-threshold": "10GB",  # what the parts share is large, and sent once
 }
 INSTALL_DASK = 'work on several workers needs Dask, which is not installed; get it with: pip install "stouter[dask]"'
@@ -187,12 +188,12 @@ def open_cluster(
         stack.enter_context(dask.config.set(DASK_SETTINGS))
         address = scheduler
         if n_workers is not None:
-            quiet = {"dashboard_address": None, "silence_logs": "CRITICAL"}
+            quiet = {"dashboard_address": ":0", "silence_logs": "CRITICAL"}
             address = stack.enter_context(
                 LocalCluster(n_workers=n_workers, threads_per_worker=1, memory_limit=0, **quiet)
             )
         try:
-            client = stack.enter_context(Client(address, timeout=20, set_as_default=False))
+            client = stack.enter_context(Client(address, timeout=60, set_as_default=False))
         except (OSError, TimeoutError, ValueError):
             raise InputError(
                 f"--scheduler {scheduler}: no scheduler answers there; start one with: dask scheduler, "
