@@ -119,13 +119,15 @@ def measure(args: argparse.Namespace) -> dict:
     costs = last["cpu_seconds"] - last["start_cpu_seconds"] - one["cpu_seconds"]
     dispatch = max(costs, 0) / len(blocks)
     simulated = []
-    for times in (1, 100):
-        alone = (sum(blocks) + merge) * times
+    for stations in (10_000, 1_000_000):  # for a month, from the measured times of blocks
+        larger = np.resize(blocks, -(-stations * 31 // generate.BLOCK_SIZE)).tolist()
+        merging = merge * len(larger) / len(blocks)
+        alone = sum(larger) + merging
         for n in (1, 2, 4, 8, 16, 32, 64):
-            seconds = play(blocks * times, n, start, dispatch, merge * times)
-            simulated.append(
-                {"stations": args.stations * times, "workers": n, "seconds": seconds, "speedup": alone / seconds}
-            )
+            seconds = play(larger, n, start, dispatch, merging)
+            overhead = (n * start + len(larger) * dispatch) / alone
+            row = {"stations": stations, "workers": n, "seconds": seconds, "speedup": alone / seconds}
+            simulated.append({**row, "overhead": overhead})
     result = {
         "run": args.run,
         "stations": args.stations,
