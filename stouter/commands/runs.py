@@ -18,6 +18,7 @@ from typing import Annotated
 
 import typer
 
+from .cluster_options import SCHEDULER, WORKERS
 from .data import check_suffix, format_count, parse_days
 from .output import Output, caution, child_streams, output_options, progress_bar, say
 from ..config_file import experiments_folder, find_config, leading_comment, load_config, read_yaml
@@ -241,6 +242,8 @@ def generate(
         list[Path] | None, typer.Option(help="Table of covariates of these days, as in data.covariates; also several.")
     ] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Covariates may be missing.")] = False,
+    workers: WORKERS = None,
+    scheduler: SCHEDULER = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> Output:
     """Generate traffic of any days for stations, new sites or a city.
@@ -256,6 +259,8 @@ def generate(
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out sites.parquet --sites new_sites.csv --pois map.osm.pbf
       stouter generate --pretrained demo --days 2013-12-02:2013-12-08 --out december.parquet
+      stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
+        --samples 16 --out week.parquet --workers 2
     """
     span = parse_days("--days", days)
     check_suffix("--out", out, ".parquet", ".csv")
@@ -263,17 +268,19 @@ def generate(
         raise InputError("give either RUN_DIR, the folder of a finished run, or --pretrained NAME")
     if run_dir:
         check_finished(run_dir, ["weights.safetensors"])
+    from stouter.pipeline.cluster import open_cluster
     from stouter.pipeline.generate import describe_request, make_request, write_traffic
     from stouter.pipeline.initial_weights import find_pretrained
     from stouter.pipeline.run import load_run
 
-    results = load_run(run_dir or find_pretrained(pretrained), progress_bar)
-    model = results.model_with(sites, pois, city, joint, forecast, covariates or (), allow_missing)
-    request = make_request(model, *span, samples, seed, station, known)
-    cautions = describe_request(request)
-    for sentence in cautions:
-        caution(sentence)
-    rows = write_traffic(request, out, results.config.n_threads, progress_bar)
+    with open_cluster(scheduler, workers) as cluster:
+        results = load_run(run_dir or find_pretrained(pretrained), progress_bar)
+        model = results.model_with(sites, pois, city, joint, forecast, covariates or (), allow_missing)
+        request = make_request(model, *span, samples, seed, station, known)
+        cautions = describe_request(request)
+        for sentence in cautions:
+            caution(sentence)
+        rows = write_traffic(request, out, results.config.n_threads, progress_bar, cluster)
     kind = " of a simulated city" if results.config.data.source.kind == "simulated" else ""
     n, n_known = len(request.places.table), int(request.places.is_known.sum())
     stations = format_count(n, "station") + ("" if n_known == n else f" ({request.places.counts})")
@@ -307,6 +314,8 @@ def evaluate(
             "A .nc file has them."
         ),
     ] = None,
+    workers: WORKERS = None,
+    scheduler: SCHEDULER = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of reference methods and subsamples.")] = 0,
     out: Annotated[
         Path | None,
@@ -324,18 +333,23 @@ def evaluate(
     Example:
       stouter evaluate --real runs/run/demo/seed0/traffic.nc \\
         --generated week.parquet --out evaluation.json
+      stouter evaluate --real runs/run/demo/seed0/traffic.nc \\
+        --generated week.parquet --out evaluation.json --workers 2
     """
     if out:
         check_suffix("--out", out, ".json")
+    from stouter.pipeline.cluster import open_cluster
     from stouter.pipeline.traffic_tables import read_station_positions, read_traffic_table
 
-    real_table, generated_table = read_traffic_table(real), read_traffic_table(generated)
-    positions = read_station_positions(real, real_table, stations)
-    from stouter.evaluation.score_card import tidy_scores
-    from stouter.pipeline.evaluate_tables import evaluate as evaluate_tables
-    from stouter.plots import format_card, run_score_cards
+    with open_cluster(scheduler, workers) as cluster:
+        real_table, generated_table = read_traffic_table(real), read_traffic_table(generated)
+        positions = read_station_positions(real, real_table, stations)
+        from stouter.evaluation.score_card import tidy_scores
+        from stouter.pipeline.evaluate_tables import evaluate as evaluate_tables
+        from stouter.plots import format_card, run_score_cards
 
-    methods, left_out, label = evaluate_tables(real_table, generated_table, positions, seed)
+        tables = real_table, generated_table, positions
+        methods, left_out, label = evaluate_tables(*tables, seed, out, cluster, progress_bar)
     content = {"dataset": generated.stem, **label, "left_out": left_out, "methods": methods}
     cards = run_score_cards(tidy_scores(methods, generated.stem, seed), label["n_samples"])
     if out:

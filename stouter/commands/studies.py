@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from .cluster_options import SCHEDULER
 from .output import Output, output_options, say
 from .runs import SIMULATED_OPTION, execute, parse_overrides
 from ..config_file import experiments_folder, parse_yaml
@@ -76,7 +77,10 @@ def sweep(
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Set a parameter of the study's notebook, e.g. --param n_seeds=1."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 2,
+    workers: Annotated[
+        int, typer.Option("--workers", "--processes", min=1, help="Runs at a time, each a process with one thread.")
+    ] = 2,
+    scheduler: SCHEDULER = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/STUDY.")] = None,
 ) -> Output:
     """Make all runs of a study, then its table and figure.
@@ -86,6 +90,7 @@ def sweep(
     \b
     Example:
       stouter sweep 633_fusion_variants --datasets milan_28 --seeds 0,1,2
+      stouter sweep 633_fusion_variants --scheduler tcp://10.0.0.1:8786
     """
     arguments = (
         parse_names(datasets),
@@ -101,13 +106,15 @@ def sweep(
     source = experiments_folder() / f"{studies.find_study(study).stem}.ipynb"
     parameters = parse_parameters(source, param or [])
     from stouter.pipeline import sweep as runner
+    from stouter.pipeline.cluster import open_cluster
 
     def report_state(trial: studies.Trial, state: str) -> None:
         done = sum((c.folder / "metrics.json").exists() for c in trials)
         say(f"{done}/{len(trials)}  {state:8}  {trial.dataset}  {trial.variant}  seed {trial.seed}")
 
     say(runner.training_plan(trials).to_string(index=False, na_rep="", float_format="{:.1f}".format))
-    failed = runner.sweep(trials, processes, report_state)
+    with open_cluster(scheduler, None) as cluster:
+        failed = runner.sweep(trials, workers, report_state, cluster=cluster)
     for folder, error in failed.items():
         typer.echo(f"failed: {folder}: {error}", err=True)
     found, text = {"folder": out, "runs": [trial.folder for trial in trials], "notebook": None}, str(out)

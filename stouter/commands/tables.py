@@ -13,6 +13,7 @@ from typing import Annotated
 import pandas as pd
 import typer
 
+from .cluster_options import SCHEDULER, WORKERS
 from .data import STATION_HELP, check_suffix, format_count, read_poi_counts
 from .output import Output, output_options, progress_bar, say
 from ..config import CDRSource
@@ -23,6 +24,7 @@ from ..data.table_files import read_names
 from ..data.tabular import COLUMN_NAMES, find_columns, read_station_table, read_traffic
 from ..data.traffic import Traffic, open_traffic, save_traffic
 from ..files import InputError, atomic_write, file_digest, read_json, write_json
+from ..pipeline.cluster import open_cluster
 from ..pipeline.run_folder import read_manifest
 from ..pipeline.sources import read_records
 
@@ -30,9 +32,12 @@ from ..pipeline.sources import read_records
 def ingest_records(
     source: CDRSource,  # records, grid and how to read them
     cache_dir: Path | None,  # keeps a table of every file
+    scheduler: str | None = None,  # see `open_cluster`
+    n_workers: int | None = None,  # see `open_cluster`
 ) -> tuple[Traffic, dict, str]:  # traffic; report; what was refused, in words
     "Hourly traffic of call-detail records (section 6.1.1). Raises `InputError` as `read_records`."
-    traffic, _, report = read_records(source, progress_bar, cache_dir)
+    with open_cluster(scheduler, n_workers) as cluster:
+        traffic, _, report = read_records(source, progress_bar, cache_dir, cluster)
     return traffic, report.to_dict(), report.summary()
 
 # %% ../../nbs/10_cli/02b_table_commands.ipynb #a8e5aaa6
@@ -137,8 +142,11 @@ def ingest(
         bool, typer.Option("--sharded", help="Several files are parts of one day and are added up.")
     ] = False,
     cache_dir: Annotated[
-        Path | None, typer.Option(help="Folder that keeps a table of every file for the next call.")
+        Path | None,
+        typer.Option(help="Folder that keeps a table of every file for the next call; needed by --workers."),
     ] = None,
+    workers: WORKERS = None,
+    scheduler: SCHEDULER = None,
 ) -> Output:
     """Turn records or your own table into a file of hourly traffic.
 
@@ -148,6 +156,8 @@ def ingest(
     Example:
       stouter ingest city/records --grid city/grid.geojson --out city.nc
       stouter ingest week.csv --stations cells.csv --timezone Europe/Rome --out week.nc
+      stouter ingest city/records --grid city/grid.geojson --out city.nc \\
+        --cache-dir city/tables --workers 2
     """
     check_suffix("--out", out, ".nc")
     if (grid is None) == (stations is None):
@@ -158,15 +168,18 @@ def ingest(
         raise InputError(f"--unknown-stations {unknown_stations}: choose error or skip")
     of_table = {"--columns": columns, "--unit": unit, "--sum-hours": sum_hours}
     of_records = {"--unknown-stations": unknown_stations != "error", "--sharded": sharded, "--cache-dir": cache_dir}
+    of_records |= {"--workers": workers, "--scheduler": scheduler}
     for option in (name for name, value in (of_table if grid else of_records).items() if value):
         raise InputError(f"{option}: is for {'your own table' if grid else 'call-detail records'}; leave it out")
+    if (workers or scheduler) and not cache_dir:
+        raise InputError("--workers, --scheduler: give --cache-dir too, a folder for tables that all workers see")
     if stations and not timezone:
         raise InputError("--timezone: expected the time zone of the table's clock, such as Europe/Rome")
     check_timezone(timezone or "Europe/Rome")
     if grid:
         settings = {"unknown_stations": unknown_stations, "sharded": sharded, "timezone": timezone or "Europe/Rome"}
         source = CDRSource(records=records, grid=grid, pois=pois, counts=counts, **settings)
-        traffic, report, text = ingest_records(source, cache_dir)
+        traffic, report, text = ingest_records(source, cache_dir, scheduler, workers)
     else:
         named, places = parse_columns(columns), pois or counts
         traffic, report, text = read_own_table(

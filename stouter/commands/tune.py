@@ -32,7 +32,9 @@ def tune(
         list[str] | None,
         typer.Option("-p", metavar="KEY VALUE", help="Override one field in all runs, e.g. -p graph.n_epochs 50."),
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Runs at a time, one thread each.")] = 2,
+    workers: Annotated[
+        int, typer.Option("--workers", "--processes", min=1, help="Runs at a time, each a process with one thread.")
+    ] = 2,
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; by default runs/tune/NAME.")] = None,
 ) -> Output:
     """Choose settings on held-out weeks of the training days.
@@ -42,7 +44,7 @@ def tune(
 
     \b
     Example:
-      stouter tune demo --processes 2
+      stouter tune demo --workers 2
     """
     overrides, numbers = parse_overrides(p or []), parse_ints("--seeds", seeds)
     checked = load_config(find_config(config), overrides, simulated)
@@ -54,7 +56,7 @@ def tune(
     def report_state(trial, state: str) -> None:
         say(f"{trial.folder.relative_to(out)}  {state}")
 
-    result = runner.tune(config, out, grid, numbers, overrides, simulated, processes, report_state)
+    result = runner.tune(config, out, grid, numbers, overrides, simulated, workers, report_state)
     for folder, error in result.failed.items():
         caution(f"failed: {folder}: {error}")
     chosen = "".join(f"  {key} {value}\n" for key, value in result.fields.items())

@@ -134,7 +134,8 @@ def read_cached(
     if cache_file:
         table = pa.Table.from_pandas(rows, preserve_index=False)
         split = [name for name in table.column_names if pa.types.is_floating(table.schema.field(name).type)]
-        kept = table.replace_schema_metadata({"report": json.dumps(asdict(report))})
+        named = dataclasses.replace(report, file=str(path.absolute()))  # the same from every working folder
+        kept = table.replace_schema_metadata({"report": json.dumps(asdict(named))})
         with atomic_write(cache_file) as part:
             pq.write_table(
                 kept, part, compression="zstd", use_dictionary=["station", "time"], use_byte_stream_split=split

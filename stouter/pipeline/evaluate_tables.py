@@ -4,25 +4,36 @@
 
 # %% auto #0
 __all__ = ['MEMORIZATION_METRICS', 'Evaluation', 'EvaluationWindow', 'evaluate', 'check_complete', 'match_tables',
-           'drop_without_scale', 'explain_missing', 'evaluate_window']
+           'drop_without_scale', 'explain_missing', 'WindowRows', 'make_rows', 'read_rows', 'compute_rows',
+           'evaluate_window']
 
 # %% ../../nbs/08_pipeline/07b_evaluate_tables.ipynb #9e99da97
 import html
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import torch
 
+from .. import __version__
 from ..baselines.reference import CALENDAR_BASELINES
 from ..baselines.tuned_reference import TUNED_BASELINES
 from ..data.dataset import Condition, StationScaler, TrafficDataset, period_index
 from ..data.ids import match_ids, unknown_id
 from ..data.traffic import hour_of_week
+from ..evaluation.real_baselines import REAL_OTHER_DAY
 from ..evaluation.realism import MIN_DAYS, REALISM_GOALS, n_complete_days
-from ..files import InputError
+from ..files import InputError, hash_arrays
+from .cluster import Cluster, refuse_failed
 from .evaluate import BASELINES, Evaluator
+from .provenance import no_progress
+from .table_parts import lock_parts, missing_parts, parts_folder, read_part, write_part
 from .traffic_tables import station_positions, to_array
 from ..training.batches import make_generator
 
@@ -78,6 +89,9 @@ def evaluate(
     generated: pd.DataFrame,  # rows of one service, with samples
     positions: pd.DataFrame | None = None,  # of `read_station_positions`
     seed: int = 0,  # of reference methods and subsamples
+    out: Path | None = None,  # result to be, beside which finished rows are kept until all are there
+    cluster: Cluster | None = None,  # workers that evaluate the rows
+    progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
 ) -> Evaluation:
     "Evaluate generated rows by real ones, complete local days only. Raises `InputError` where the two do not match."
     services = generated.service.unique()
@@ -93,7 +107,7 @@ def evaluate(
         "test_periods": len(window.day_index),
         "n_samples": len(window.generated),
     }
-    methods, notes = evaluate_window(window)
+    methods, notes = evaluate_window(window, out, cluster, progress)
     return Evaluation(methods, [*left_out, *notes], label)
 
 
@@ -209,32 +223,130 @@ def explain_missing(
             left = [name for name in left if name not in explained]
     return notes
 
+# %% ../../nbs/08_pipeline/07b_evaluate_tables.ipynb #9554b186
+@dataclass(frozen=True)
+class WindowRows:
+    "The rows of an evaluation; each can be computed alone."
+
+    window: EvaluationWindow  # real and generated traffic of stations that have a scale
+
+    @property
+    def names(self) -> list[str]:
+        "Parts of the table, in order; reference methods and real days need a history."
+        needs_history = [*CALENDAR_BASELINES, *TUNED_BASELINES, "real days"]
+        return ["generated", *([] if self.window.history_index is None else needs_history)]
+
+    @cached_property
+    def scaler(self) -> StationScaler:
+        "Of the history, or of the evaluated days where there is none."
+        window = self.window
+        index = window.day_index if window.history_index is None else window.history_index
+        return StationScaler.fit(window.real[:, index])
+
+    @cached_property
+    def history(self) -> TrafficDataset:
+        "The days before, perhaps none."
+        index = self.window.history_index
+        return self.window.dataset(self.scaler, self.window.day_index[:0] if index is None else index)
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        "Of the evaluated days."
+        window, test = self.window, self.window.dataset(self.scaler, self.window.day_index)
+        week = hour_of_week(window.hours)[window.day_index]
+        known = None if window.history_index is None else self.history.cube.numpy()
+        return Evaluator(test, week, self.scaler, len(window.generated), window.seed, known, positions=window.positions)
+
+    def compute(
+        self,
+        name: str,  # one of `names`
+    ) -> dict[str, dict[str, float]]:  # row of the table -> metric -> value; two rows or none for real days
+        "One part of the table."
+        window, condition = self.window, self.evaluator.test.condition
+        if name == "generated":
+            generated = window.generated.reshape(len(window.generated), -1, 24)
+            return {name: self.evaluator.row(self.scaler.transform(generated, condition.station.numpy()))}
+        if name == "real days":
+            return self.evaluator.real_rows(self.history)
+        method = (CALENDAR_BASELINES | TUNED_BASELINES)[name]().fit(self.history.drop_incomplete())
+        generator = make_generator(window.seed, 31 + list(BASELINES).index(name))
+        return {name: self.evaluator.row(method.sample(condition, len(window.generated), generator).numpy())}
+
+    def request(self) -> dict[str, str | int]:
+        "All that the rows depend on; kept with finished ones."
+        window = self.window
+        arrays = [a for a in (window.history_index, window.positions) if a is not None]
+        names = np.frombuffer("\n".join(map(str, window.stations)).encode(), np.uint8)
+        digest = hash_arrays(window.real, window.generated, window.hours.asi8, window.day_index, names, *arrays)
+        return {"stouter": __version__, "traffic": digest, "seed": window.seed}
+
+# %% ../../nbs/08_pipeline/07b_evaluate_tables.ipynb #b79f6fb9
+def make_rows(
+    shared: tuple[WindowRows, Path | None],  # the rows, and the result to be if finished ones are kept
+    number: int,  # of the part, 0, 1, ...
+) -> dict[str, dict[str, float]]:  # row -> metric -> value
+    "Compute a part of the table, and keep it."
+    rows, out = shared
+    found = rows.compute(rows.names[number])
+    if out:
+        cells = [(row, metric, value) for row, scores in found.items() for metric, value in scores.items()]
+        schema = {"row": pa.string(), "metric": pa.string(), "value": pa.float64()}
+        columns = zip(*cells) if cells else ([], [], [])
+        write_part(out, number, pa.table(list(map(pa.array, columns, schema.values())), names=list(schema)))
+    return found
+
+
+def read_rows(
+    out: Path,  # the result to be
+    number: int,  # of a part that is there
+) -> dict[str, dict[str, float]]:  # row -> metric -> value
+    "A part that `make_rows` kept."
+    found = {}
+    for cell in read_part(out, number).to_pylist():
+        found.setdefault(cell["row"], {})[cell["metric"]] = cell["value"]
+    return found
+
+
+def compute_rows(
+    rows: WindowRows,  # of an evaluation
+    out: Path | None,  # result to be, beside which finished rows are kept
+    cluster: Cluster | None,  # workers, in place of this process
+    progress: Callable,  # makes a progress bar, as `tqdm`
+) -> dict[str, dict[str, float]]:  # row -> metric -> value, in order
+    "All rows, those that are kept read. Raises `InputError` for rows that failed on a cluster."
+    n, made = len(rows.names), {}
+    lock = lock_parts(out, rows.request()) if out else None
+    missing = missing_parts(out, n) if out else list(range(n))
+    shared, folder = (rows, out and out.absolute()), out and parts_folder(out).absolute()
+    with progress(total=n, initial=n - len(missing), desc="evaluate", unit="row") as bar:
+        if cluster is None:
+            for number in missing:
+                made[number] = make_rows(shared, number)
+                bar.update(1)
+        else:
+            outcomes = cluster.map_parts(make_rows, shared, missing, folder, lambda *_: bar.update(1))
+            refuse_failed(outcomes, "row")
+            made = {number: outcome.value for number, outcome in outcomes.items()}
+    parts = [made[number] if number in made else read_rows(out, number) for number in range(n)]
+    if lock:
+        shutil.rmtree(parts_folder(out))
+        lock.close()
+    return {name: scores for part in parts for name, scores in part.items()}
+
 # %% ../../nbs/08_pipeline/07b_evaluate_tables.ipynb #01571fe6
 def evaluate_window(
     window: EvaluationWindow,  # real and generated traffic
+    out: Path | None = None,  # see `compute_rows`
+    cluster: Cluster | None = None,  # see `compute_rows`
+    progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
 ) -> tuple[dict[str, dict[str, float]], list[str]]:  # method -> metric -> value; what was left out
     "Every row of the table, for stations that have a scale."
-    has_history = window.history_index is not None
-    scaler = StationScaler.fit(window.real[:, window.history_index if has_history else window.day_index])
-    test, seed, n_samples = window.dataset(scaler, window.day_index), window.seed, len(window.generated)
-    history = window.dataset(scaler, window.history_index if has_history else window.day_index[:0])
-    week = hour_of_week(window.hours)[window.day_index]
-    known = history.cube.numpy() if has_history else None
-    evaluator = Evaluator(test, week, scaler, n_samples, seed, known, positions=window.positions)
-    generated = window.generated.reshape(n_samples, len(test), 24)
-    table = {"generated": evaluator.row(scaler.transform(generated, test.condition.station.numpy()))}
+    table = compute_rows(WindowRows(window), out, cluster, progress)
     notes = explain_missing(window, [name for name in REALISM_GOALS if name not in table["generated"]])
-    if not has_history:
+    if window.history_index is None:
         reason = "the real table holds less than two weeks before the generated days"
         reason += ", so stations are scaled by the evaluated days"
         return table, [*notes, f"left out: reference methods and real days: {reason}"]
-    for name, make in (CALENDAR_BASELINES | TUNED_BASELINES).items():
-        method, generator = (
-            make().fit(history.drop_incomplete()),
-            make_generator(seed, 31 + list(BASELINES).index(name)),
-        )
-        table[name] = evaluator.row(method.sample(test.condition, n_samples, generator).numpy())
-    real_rows = evaluator.real_rows(history)
-    if not real_rows:
+    if REAL_OTHER_DAY not in table:
         notes.append("left out: real days: some day has no other complete day of its type and station")
-    return table | real_rows, notes
+    return table, notes

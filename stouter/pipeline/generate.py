@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BLOCK_SIZE', 'N_CHECKED_BLOCKS', 'TrafficModel', 'GenerationRequest', 'read_model_days', 'make_request',
            'block_items', 'generate_block', 'block_rows', 'block_table', 'checked_blocks', 'scaled_days',
-           'check_values', 'map_threads', 'write_traffic', 'generate_traffic', 'describe_request']
+           'check_values', 'map_threads', 'make_part', 'request_of_parts', 'write_traffic', 'generate_traffic',
+           'describe_request']
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #ebdc614c
 import json
@@ -13,7 +14,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from ..joint.field import LatentField
 from ..joint.forecast import PastNoise, draw_joint, joint_fingerprint
 from ..joint.inversion import integrate_noise
 from .calendar import describe_days, make_calendar, period_hours
+from .cluster import Cluster, refuse_failed
 from .copy_check import RealDays, copy_check
 from .covariates import CovariateEncoder, columns_of
 from .known_tables import KnownTable, leave_out_days, read_known_days
@@ -333,29 +335,49 @@ def map_threads(
         torch.set_num_threads(n_threads_before)
 
 
+def make_part(
+    shared: tuple[GenerationRequest, Path],  # what is requested, the table to be
+    block_index: int,  # 0, 1, ...
+) -> None:
+    "Make and write one part, with one thread of numerics."
+    request, out = shared
+    torch.set_num_threads(1)
+    write_part(out, block_index, block_table(request, block_index))
+
+
+def request_of_parts(
+    request: GenerationRequest,  # what is requested
+) -> GenerationRequest:  # the same without real days, and without the volumes of training but one
+    "What the workers of a cluster need for a block."
+    labels = Traffic(request.model.traffic.dataset.isel(station=slice(1), hour=slice(1)).load())
+    return replace(request, model=replace(request.model, real_days=None, traffic=labels))
+
+
 def write_traffic(
     request: GenerationRequest,  # of `make_request`
     out: Path,  # .parquet or .csv, tidy rows
     n_threads: int = 1,  # blocks at a time
     progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
+    cluster: Cluster | None = None,  # workers that make the blocks, in place of the threads
 ) -> int:  # rows of the table
     """Write generated traffic; resumes an interrupted one.
 
-    Raises `InputError` for parts of another request or a full disk.
+    Raises `InputError` for parts of another request, a full disk, or blocks that failed on a cluster.
     """
     out, metadata, n_blocks = Path(out), request.metadata(), request.n_blocks
     lock = lock_parts(out, metadata)
     if is_complete(out, metadata):
         shutil.rmtree(parts_folder(out))
     else:
-        missing = missing_parts(out, n_blocks)
-
-        def make_part(block_index: int) -> None:
-            write_part(out, block_index, block_table(request, block_index))
-
+        missing, folder = missing_parts(out, n_blocks), parts_folder(out).absolute()
         with progress(total=n_blocks, initial=n_blocks - len(missing), desc="generate", unit="block") as bar:
-            for _ in map_threads(make_part, missing, n_threads):
-                bar.update(1)
+            if cluster is None:
+                for _ in map_threads(partial(make_part, (request, out)), missing, n_threads):
+                    bar.update(1)
+            else:
+                shared = request_of_parts(request), out.absolute()
+                outcomes = cluster.map_parts(make_part, shared, missing, folder, lambda *_: bar.update(1))
+                refuse_failed(outcomes, "block")
         values = (read_part(out, k)["value"].to_numpy() for k in checked_blocks(request))
         merge_parts(out, n_blocks, metadata, check_values(request, values))
     lock.close()

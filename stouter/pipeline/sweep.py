@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CHILD', 'run_status', 'is_locked', 'count_training_samples', 'training_plan', 'run_from_manifest', 'exit_with_parent',
-           'run_child', 'spawn', 'sweep', 'read_failure', 'finished_trials', 'collect_metrics', 'settings_row',
-           'format_range', 'settings_table']
+           'run_child', 'spawn', 'run_on_worker', 'sweep', 'sweep_on_cluster', 'read_failure', 'finished_trials',
+           'collect_metrics', 'settings_row', 'format_range', 'settings_table']
 
 # %% ../../nbs/08_pipeline/11_sweep.ipynb #5eeb0004
 import json
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from ..files import InputError, read_json, write_json
+from .cluster import Cluster, Outcome
 from .dataset import cut_periods, load_city, split_rows
 from .methods import BATCHES_PER_UPDATE, DISPLAY_NAMES
 from .run import read_run, run, start_run
@@ -133,13 +134,32 @@ def run_child() -> None:
 
 def spawn(
     folder: Path,  # with a manifest
+    cwd: Path | None = None,  # its working folder, which paths of a configuration begin at; None: this one's
 ) -> subprocess.Popen:  # the process
     "Make the run of a folder in a new process with one thread."
     single = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with open(folder / "log.txt", "ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(folder)], stdin=subprocess.PIPE, stdout=log, stderr=log, env=single
+            [sys.executable, "-c", CHILD, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            env=single,
+            cwd=cwd,
         )
+
+
+def run_on_worker(
+    cwd: Path,  # where the sweep was called
+    folder: Path,  # of the run, with a manifest
+) -> str:  # its error; empty if all is well
+    "Make the run of a folder in a process of its own, and wait for it; it ends with the worker."
+    process = spawn(folder, cwd)
+    try:
+        process.wait()
+    finally:
+        process.kill()
+    return read_failure(folder, process.returncode)
 
 # %% ../../nbs/08_pipeline/11_sweep.ipynb #e7146196
 def sweep(
@@ -147,6 +167,7 @@ def sweep(
     n_processes: int = 1,  # at a time, one thread each
     on_change: Callable[[Trial, str], None] | None = None,  # called when a run starts, is finished or has failed
     poll_seconds: float = 0.2,  # seconds between looks
+    cluster: Cluster | None = None,  # workers that make the runs, in place of `n_processes` here
 ) -> dict[Path, str]:  # folder -> error of the runs that failed
     "Make all runs that are not finished. Raises `InputError` if a folder holds another run, before any work."
     for trial in trials:
@@ -157,6 +178,8 @@ def sweep(
             on_change(trial, state)
 
     waiting = [trial for trial in trials if not (trial.folder / "metrics.json").exists()]
+    if cluster is not None:
+        return sweep_on_cluster(waiting, cluster, notify)
     running, failed = {}, {}
     try:
         while waiting or running:
@@ -175,6 +198,25 @@ def sweep(
         for process in running.values():
             process.kill()
     return failed
+
+
+def sweep_on_cluster(
+    trials: Sequence[Trial],  # runs that are not finished, their manifests written
+    cluster: Cluster,  # workers that make them
+    notify: Callable[[Trial, str], None],  # called when a run is finished or has failed
+) -> dict[Path, str]:  # folder -> error of the runs that failed
+    "Make runs on a cluster, one for each thread of its workers at a time."
+    if not trials:
+        return {}
+    trial_of = {trial.folder.absolute(): trial for trial in trials}
+
+    def on_part(folder: Path, outcome: Outcome) -> None:
+        notify(trial_of[folder], "failed" if outcome.error or outcome.value else "finished")
+
+    folders, shared_folder = list(trial_of), trials[0].folder.absolute()
+    outcomes = cluster.map_parts(run_on_worker, Path.cwd(), folders, shared_folder, on_part)
+    errors = {folder: outcome.error or outcome.value for folder, outcome in outcomes.items()}
+    return {trial.folder: errors[folder] for folder, trial in trial_of.items() if errors[folder]}
 
 
 def read_failure(
