@@ -27,7 +27,7 @@ from stouter.pipeline.initial_weights import copy_initial
 from stouter.pipeline.methods import train_method
 from stouter.training.batches import make_generator
 
-N_SAMPLES, N_TEST, FEW, MANY = 16, 7, 100, 400
+N_SAMPLES, N_TEST, FEW, MANY = 16, 7, 60, 240
 CITIES = {
     "simulated": (
         "demo",
@@ -37,7 +37,7 @@ CITIES = {
     "milan_28": ("milan_28", {}, "2013-11-23"),  # configuration, settings, last training day
 }
 STARTS = ("random", "demo", "simulated_milan")
-COMMON = {"train.weekday_randomization": 1.0, "train.batch_size": 64, "data.n_test_periods": N_TEST}
+COMMON = {"train.weekday_randomization": 1.0, "train.batch_size": 32, "data.n_test_periods": N_TEST}
 
 
 def variants() -> dict[str, dict]:
@@ -112,5 +112,11 @@ if __name__ == "__main__":
             place = result.setdefault("rows", {}).setdefault(city_name, {}).setdefault(str(days), {})
             if str(options.seed) not in place:
                 place[str(options.seed)] = city_rows(city_name, days, options.folder, options.seed)
-                about = {"few": FEW, "many": MANY, "n_samples": N_SAMPLES, "test_days": N_TEST}
+                about = {
+                    "few": FEW,
+                    "many": MANY,
+                    "batch_size": COMMON["train.batch_size"],
+                    "n_samples": N_SAMPLES,
+                    "test_days": N_TEST,
+                }
                 write_json(options.json, {**result, **about, "machine": platform.machine()})
