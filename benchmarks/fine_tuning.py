@@ -104,10 +104,11 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--cities", nargs="+", default=list(CITIES))
+    parser.add_argument("--days", nargs="+", type=int, default=[1, 7])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for city_name in options.cities:
-        for days in (1, 7):
+        for days in options.days:
             result = read_json(options.json, {})
             place = result.setdefault("rows", {}).setdefault(city_name, {}).setdefault(str(days), {})
             if str(options.seed) not in place:

@@ -166,10 +166,10 @@ def card_text(card: dict) -> str:
         lines.append(f"| {method} | " + " | ".join("{:.3g} to {:.3g}".format(*row[key]) for key in columns) + " |")
     lines += [
         "",
-        "The intervals come from stations and test days drawn again, 2,000 times; the same draws for all methods, so that "
-        "the ratio of two CRPS is known better than each of them: above 1 STOUTER is ahead. They hold for other stations "
-        "and days like these, not for another seed of the training. JSD, the classifier (c2st_auc) and the distance to "
-        "training days are no means over hours and have none. "
+        "The intervals come from stations and test days drawn again, 2,000 times; the same draws for all methods, so "
+        "that the ratio of two CRPS is known better than each of them: above 1 STOUTER is ahead. They hold for other "
+        "stations and days like these, not for another seed of the training. JSD, the classifier (c2st_auc) and the "
+        "distance to training days are no means over hours and have none. "
         "Explained in nbs/07_evaluation/15_intervals.ipynb.",
         "",
         "## Not for",
