@@ -49,9 +49,10 @@ class SimulatedSource(Config):
     holiday_effect: float = Field(0.0, gt=-1, description="relative change on holidays, beside their Sunday rhythm")
     rain_effect: float = Field(0.0, gt=-1, description="relative change in hours with rain; others write weather.csv")
     match_effect: float = Field(0.0, gt=-1, description="relative change at a stadium during matches, events.csv")
-    cache_dir: Path | None = Field(
-        None, description="folder of the city that several runs share; by default the run's own"
+    population_effect: float = Field(
+        0.0, ge=0, description="power of population in the levels, population.csv; 0: none"
     )
+    cache_dir: Path | None = Field(None, description="folder of the city that runs share; by default the run's own")
 
 
 class CDRSource(Config):
@@ -59,9 +60,7 @@ class CDRSource(Config):
 
     kind: Literal["cdr"] = "cdr"
     records: str = Field(description="a file, a folder or a glob of .txt or .csv files, also .gz and .zst")
-    grid: Path = Field(
-        description="GeoJSON polygons with cellId, or a table (CSV, parquet) of id, lon, lat, perhaps radius_km"
-    )
+    grid: Path = Field(description="GeoJSON polygons with cellId, or a table of id, lon, lat, perhaps radius_km")
     pois: Path | None = Field(None, description="points of interest: GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp")
     categories: Path | None = Field(None, description="your own table from tags to the eight categories, CSV")
     counts: Path | None = Field(None, description="or ready counts, one row per station, CSV or parquet")
@@ -72,9 +71,7 @@ class CDRSource(Config):
     timezone: Timezone = Field("Europe/Rome", description="time zone of the local day")
     unknown_stations: Literal["error", "skip"] = Field("error", description="lines of stations that the grid lacks")
     sharded: bool = Field(False, description="whether several files are parts of one day, to be added up")
-    cache_dir: Path | None = Field(
-        None, description="folder of ingested tables that several runs share; by default the run's own"
-    )
+    cache_dir: Path | None = Field(None, description="folder of ingested tables that runs share; by default its own")
     download: str | None = Field(
         None, description="collection of `stouter download` with these records, named by the error if they are missing"
     )
@@ -92,12 +89,11 @@ class CityConfig(Config):
     "A city without records, for `stouter generate --city`: its stations and what stands around them."
 
     name: str = Field(pattern=r"^[\w.-]+$", description="name of the city, which the output gives")
-    grid: Path = Field(
-        description="as in a source of records: GeoJSON polygons with cellId, or a table of id, lon, lat"
-    )
+    grid: Path = Field(description="as in a source of records: GeoJSON polygons, or a table of id, lon, lat")
     pois: Path | None = Field(None, description="points of interest: GeoJSON, CSV, parquet, .osm.pbf, .osm or .shp")
     categories: Path | None = Field(None, description="your own table from tags to the eight categories, CSV")
     counts: Path | None = Field(None, description="or ready counts, one row per station, CSV or parquet")
+    population: Path | None = Field(None, description="as data.population, for runs that have it")
     timezone: Timezone = Field(description="time zone of the local day")
     country: str | None = Field(None, description="ISO 3166 code, for runs with the covariate holiday")
     subdivision: str | None = Field(None, description="ISO 3166-2 code of a part of it with holidays of its own")
@@ -191,13 +187,10 @@ class DataConfig(Config):
         None, ge=2, description="number of stations, evenly spaced by rank of mean traffic; all if not given"
     )
     protocol: Literal["new_days", "new_stations", "new_city"] = Field(
-        "new_days",
-        description="test set: unseen days, unseen stations (spatial blocks), or an unseen city",
+        "new_days", description="test set: unseen days, unseen stations (spatial blocks), or an unseen city"
     )
     target_source: Source | None = Field(None, description="the unseen city of new_city; only with that protocol")
-    test_station_fraction: float = Field(
-        0.2, gt=0, lt=1, description="share of stations held out by new_stations, approximately"
-    )
+    test_station_fraction: float = Field(0.2, gt=0, lt=1, description="share of stations of new_stations, about")
     block_size_km: float = Field(5.0, gt=0, description="side of the square blocks that new_stations holds out, km")
     n_test_periods: int = Field(7, gt=0, description="last periods of every station, held out")
     test_block: int = Field(
@@ -210,6 +203,10 @@ class DataConfig(Config):
         "in training; stations that it was not trained on can then be asked for by some of their days",
     )
     covariates: CovariatesConfig | None = Field(None, description="holidays, weather and events; diffusion only")
+    population: Path | None = Field(
+        None, description="table of population, with lon, lat of cells or station: one more feature of a station"
+    )
+    population_radius_km: float = Field(0.5, gt=0, description="cells within it are added up; not used with station")
 
     @model_validator(mode="after")
     def check_days_and_target(self) -> "DataConfig":
@@ -220,8 +217,8 @@ class DataConfig(Config):
             if self.target_source is None:
                 advice = "give target_source, a source like source"
             raise ValueError(f"protocol new_city evaluates another city, and no other protocol does; {advice}")
-        if self.covariates and self.target_source:
-            raise ValueError("covariates are those of one city; leave them out with the protocol new_city")
+        if self.target_source and (self.covariates or self.population):
+            raise ValueError("covariates and population are of one city; leave them out with the protocol new_city")
         return self
 
 # %% ../nbs/00_core/01_config.ipynb #fc57a783
@@ -423,6 +420,10 @@ class ExperimentConfig(Config):
             raise ValueError(
                 f"diffusion.guidance_scale {diffusion.guidance_scale} needs a network that was also trained without "
                 "condition; set train.cond_drop_prob"
+            )
+        if self.data.population and self.graph.station_features != "log_counts":
+            raise ValueError(
+                "data.population is read with graph.station_features log_counts only; leave one of them out"
             )
         if self.distillation and diffusion.sampler != "dpmpp_2m":
             raise ValueError(

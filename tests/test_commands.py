@@ -3,10 +3,12 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import osmium
 import pandas as pd
@@ -16,6 +18,7 @@ from conftest import COMMAND, ROOT
 from typer.testing import CliRunner
 
 from stouter.cli import COMMON_JOBS, KEPT, app, join_overrides
+from stouter.config_file import experiments_folder
 from stouter.data.traffic import open_traffic, save_traffic
 from stouter.pipeline.table_parts import parts_folder
 
@@ -153,27 +156,138 @@ def workplace(tiny_run, tmp_path_factory):
         place / "week.csv", index=False
     )
     stations.to_csv(place / "cells.csv")
+    (place / "operator").mkdir()
+    for name in ("cells.csv", "operator/cells.csv"):
+        stations.to_csv(place / name)
+    shutil.copy(demo / "traffic.nc", place / "real.nc")
+    for name in ("grid.geojson", "pois.geojson"):
+        shutil.copy(demo / "city" / name, place / name)
+    (place / "grid.yaml").write_text(GRID)
     return place
 
 
-CHEAP = ("simulate", "ingest", "graph", "describe", "generate", "show", "evaluate", "report", "status", "plan")
-ORDER = {verb: rank for rank, verb in enumerate(CHEAP)}
+# Executed elsewhere: a download needs another server, a study some minutes; there, a local server and a tiny study.
+ELSEWHERE = {"download": ("test_download.py", 'command("'), "sweep": ("test_sweeps.py", 'call("sweep"')}
+ORDER = ("simulate", "ingest", "graph", "describe", "run", "tune", "generate", "show", "evaluate", "report", "status")
+ORDER += ("plan", "doctor", "completion")
+NOT_A_COMMAND = re.compile(r"\b[A-Z]{3,}|\.\.\.|[|>]|day_mlp|my_table")  # what stands for something else
+FAST = "-p train.n_updates 4 -p graph.n_epochs 2 -p evaluation.n_samples 2"
 
 
-def test_cheap_examples_and_lines_of_the_readme_run(workplace, monkeypatch):
+def is_complete(span):
+    "Whether a command in a sentence can be copied: nothing in it stands for a name, and no argument is missing."
+    if NOT_A_COMMAND.search(span):
+        return False
+    try:
+        return not hasattr(parse(span), "commands")  # a group is none
+    except Exception:  # what the parser raises for a missing argument; wrong names and options are tested above
+        return False
+
+
+def smaller(line):
+    "The same command for the tiny city, with few updates and in a folder of its own."
+    line = line.replace("--stations 50 --days 14", "--stations 9 --days 7").replace("2013-11-22:2013-11-28", WEEK)
+    line = re.sub(r"data.source.n_(stations|days) \d+", lambda m: f"data.source.n_{m[1]} 12", line)
+    line = re.sub(r"train.n_updates \d+|status runs/633_fusion_variants", {"s": "status runs"}.get, line) if 0 else line
+    line = line.replace("status runs/633_fusion_variants", "status runs").replace("doctor --json", "doctor")
+    line = "stouter simulate city --stations 9 --days 7" if line == "stouter simulate city" else line
+    verb = line.split()[1]
+    if verb == "run":
+        line = re.sub(r"^stouter run (?!\S*\.yaml)\S+", "stouter run tiny", line)
+        line = line.replace("--init simulated_milan", "--init runs/run/demo/seed0")
+        line = f"{line} {FAST}" + (" -p diffusion.n_steps 4" if "preset paper" in line else "")
+    if verb == "tune":
+        line = line.replace("tune demo", "tune tiny") + f" --grid grid.yaml -p data.source.n_days 24 {FAST}"
+    return line
+
+
+GRID = """question: Which learning rate?
+datasets: [tiny]
+seeds: [0]
+baseline: as configured
+variants:
+  as configured: {}
+  slower: {train.lr: x 0.5}
+"""
+WEEK = "2013-11-04:2013-11-10"  # days of the tiny run
+COMPLETE = sorted({span for span in SPANS if is_complete(span)})
+ALL = sorted({*LINES, *COMPLETE, *(line for _, line in EXAMPLES)})
+
+
+def test_every_command_is_executed_here_or_elsewhere():
+    assert {line.split()[1] for line in ALL} <= {*ORDER, *ELSEWHERE} and len(ALL) >= 45
+    for name, call in ELSEWHERE.values():
+        assert call in (ROOT / "tests" / name).read_text(), name
+
+
+def test_every_command_of_readme_site_and_help_runs(workplace, monkeypatch):
+    "On the tiny run and city, in an order in which each finds the files that others write."
     monkeypatch.chdir(workplace)
-    lines = [line for _, line in EXAMPLES] + copied_lines(ROOT / "README.md") + joined(COMMON_JOBS)
-    cheap = sorted({line for line in lines if line.split()[1] in CHEAP}, key=lambda line: ORDER[line.split()[1]])
-    assert {line.split()[1] for line in cheap} == set(CHEAP)
-    for line in cheap:
-        line = line.replace("--stations 50 --days 14", "--stations 9 --days 7")  # a smaller city
-        line = line.replace("status runs/633_fusion_variants", "status runs")
-        line = line.replace("2013-11-22:2013-11-28", "2013-11-04:2013-11-10")  # days of the tiny run
-        done = CliRunner().invoke(app, [*line.split()[1:], "--json"])
-        assert done.exit_code == 0, (line, done.exception)
-        json.loads(done.stdout)  # the JSON, and nothing else
+    lines = {smaller(line) for line in ALL if line.split()[1] in ORDER and not of_a_tutorial(line)}
+    for line in sorted(lines, key=lambda line: (ORDER.index(line.split()[1]), line)):
+        for path in re.findall(r"\S+\.yaml", line):
+            if not Path(path).exists():
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                text = (experiments_folder() / "params/tiny.yaml").read_text()
+                Path(path).write_text("train.lr: 0.001\n" if path == "chosen.yaml" else text)
+        run = line.split()[1] == "run" and "--out" not in line
+        done = call(f"{line} --out runs/{abs(hash(line))}" if run else line)
+        assert done.exit_code == 0, (line, done.exception, done.output[-800:])
+        if line.split()[1] != "completion":
+            json.loads(done.stdout)  # the JSON, and nothing else
     for name in ("week.parquet", "page.html", "load.csv", "places.csv", "sleep.csv", "week.nc", "graph.safetensors"):
         assert (workplace / name).stat().st_size > 0, name
+
+
+def call(line):
+    "A command line in this process, with its result as JSON."
+    words = join_overrides(shlex.split(line)[1:])
+    return CliRunner().invoke(app, words if words[0] == "completion" or "--json" in words else [*words, "--json"])
+
+
+BLOCKS = {path.stem: copied_lines(path) for path in DOCUMENTS if path.parent.name == "tutorials" and copied_lines(path)}
+BY_TEST = ("4_new_sites", "6_three_days")  # blocks that are executed here; cells of the notebook execute the others
+
+
+def of_a_tutorial(line):
+    "Whether a line needs the files that its tutorial has made."
+    return any(line in lines for lines in BLOCKS.values())
+
+
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name not in BY_TEST])
+def test_cells_of_a_tutorial_execute_its_commands(name):
+    "Each command of a block, but the run that the Python call makes, stands in a cell too."
+    code = source_of(ROOT / f"nbs/tutorials/{name}.ipynb")[1]
+    words = " ".join(re.findall(r"[^\s\"'*(),]+", code))
+    for line in BLOCKS[name]:
+        wanted = " ".join(re.findall(r"[^\s\"'*(),]+", line.removeprefix("stouter ")))
+        if line.startswith("stouter run"):
+            wanted = f'stouter.run("{line.split()[2]}"'
+            assert wanted in code, line
+        else:
+            assert wanted in words, line
+
+
+@pytest.mark.parametrize("name", BY_TEST)
+def test_the_block_of_a_tutorial_runs(name, tmp_path, monkeypatch):
+    "Line by line in an empty folder, smaller; the tables that the tutorial makes in Python are made here."
+    monkeypatch.chdir(tmp_path)
+    for line in BLOCKS[name]:
+        if "--sites" in line:
+            stations = pd.read_parquet("town/stations.parquet")[["lon", "lat"]].iloc[:2]
+            stations.set_axis(["S01", "S02"]).rename_axis("id").to_csv("new_sites.csv")
+        if "--known" in line:
+            rows = open_traffic(tmp_path / "harbour.nc").select(last="2013-11-06", services=["internet"]).to_frame()
+            rows = rows.assign(Timestamp=rows.time.dt.strftime("%Y-%m-%d %H:%M"))
+            rows.rename(columns={"station": "Cell", "value": "Volume"})[["Cell", "Timestamp", "Volume"]].to_csv(
+                "three_days.csv", index=False
+            )
+            city = "name: harbour\ngrid: harbour/grid.geojson\npois: harbour/pois.geojson\ntimezone: Europe/Rome\n"
+            Path("harbour.yaml").write_text(city)
+        line = line.replace("--stations 30", "--stations 6").replace("--samples 32", "--samples 2")
+        done = call(smaller(line))
+        assert done.exit_code == 0, (line, done.exception)
+    assert len(pd.read_parquet("plan.parquet" if name == "4_new_sites" else "week.parquet")) > 0
 
 
 def test_quiet_says_nothing_but_cautions(workplace, monkeypatch):

@@ -134,7 +134,54 @@ def test_figures_have_an_alternative_text(path):
             assert len(text.split()) >= 6, f"{path.name}: write #| fig-alt above this figure:\n{source[:80]}"
 
 
-HIDDEN_NAMES = {"2_your_own_data", "5_planning"}  # tutorials whose reader still needs a name of a hidden cell
+SAFE_MAPS = {  # colour maps that stay in order, or keep two sides apart, for the colour-blind and in grey
+    *("viridis", "cividis", "magma", "rocket", "mako", "crest", "flare", "twilight", "Greys", "Blues"),
+    *("RdBu", "PuOr", "vlag", "coolwarm", "colorblind"),
+}
+UNSAFE_PAIR = {"red", "green"}  # named colours that many cannot tell apart
+
+
+def unsafe_colours(source):
+    "Colour maps and palettes of a cell that are not in `SAFE_MAPS`, and red beside green."
+    names = re.findall(r"""(?:cmap|palette)\s*=\s*["'](\w+)["']|color_palette\(["'](\w+)["']""", source)
+    maps = {(a or b).removesuffix("_r") for a, b in names} - SAFE_MAPS
+    named = set(re.findall(r"""\b(?:color|c|fmt)\s*=\s*["'](\w+)["']""", source)) & UNSAFE_PAIR
+    return maps | (named if named == UNSAFE_PAIR else set())
+
+
+def unnamed_axes(source):
+    "Axes without a name in a cell that draws by itself; functions of the package name theirs."
+    draws = re.search(r"subplots\(|sns\.\w+plot\(", source)
+    if not draws or re.search(r"\.plot\(station=|set_axis_labels|\bplot_\w+\(", source):
+        return set()
+    marks = {axis: rf"{axis}label|sup{axis}label|{axis}ticklabels|\b{axis}=" for axis in "xy"}
+    return {axis for axis, mark in marks.items() if not re.search(mark, source)}
+
+
+def test_the_checks_of_figures_see_faults():
+    assert unsafe_colours('ax.imshow(x, cmap="jet")') == {"jet"}
+    assert unsafe_colours('sns.lineplot(x, palette="Set1")') == {"Set1"}
+    assert unsafe_colours('ax.plot(x, color="red"); ax.plot(y, color="green")') == UNSAFE_PAIR
+    assert not unsafe_colours('ax.plot(x, color="red", cmap="viridis_r")')
+    assert unnamed_axes("ax = plt.subplots()[1]\nax.plot(a)") == {"x", "y"}
+    assert unnamed_axes('ax = plt.subplots()[1]\nax.set(xlabel="hour")') == {"y"}
+    assert not unnamed_axes('sns.lineplot(rows, x="hour", y="traffic")')
+
+
+@pytest.mark.parametrize("path", LITERATE, ids=lambda p: p.stem)
+def test_figures_have_safe_colours_and_named_axes(path):
+    "Colours of all notebooks; axes of the figures of tutorials and findings, which are read without the code."
+    for cell in json.loads(path.read_text())["cells"]:
+        source = "".join(cell["source"]) if cell["cell_type"] == "code" else ""
+        assert not unsafe_colours(source), f"{path.name}: {unsafe_colours(source)}"
+        has_figure = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+        if has_figure and path in WITH_ALT_TEXTS:
+            assert not unnamed_axes(source), f"{path.name}: name the axes {unnamed_axes(source)}:\n{source[:80]}"
+
+
+def test_modules_draw_in_safe_colours():
+    for module in (ROOT / "stouter").rglob("*.py"):
+        assert not unsafe_colours(module.read_text()), module.name
 
 
 def bound_and_read(source):
@@ -161,7 +208,20 @@ def test_tutorials_run_without_their_hidden_cells(path):
         else:
             missing |= (read - visible) & hidden
             visible |= bound
-    assert not missing or path.stem in HIDDEN_NAMES, f"{path.name}: {', '.join(sorted(missing))}"
+    assert not missing, f"{path.name}: {', '.join(sorted(missing))}"
+
+
+@pytest.mark.parametrize("path", [p for p in LITERATE if p.parent.name == "tutorials"], ids=lambda p: p.stem)
+def test_tutorials_need_no_tool_of_developers(path):
+    "A reader has what `pip install stouter` brings: the requirements of settings.ini and the standard library."
+    settings = dict(re.findall(r"^(\w+) = (.*)$", (ROOT / "settings.ini").read_text(), re.M))
+    known = {re.split(r"[<>=\[;]", word)[0].replace("-", "_") for word in settings["requirements"].split()}
+    known |= {"sklearn", "yaml", "IPython", "stouter", *sys.stdlib_module_names}
+    for source in cells(path, "code"):
+        tree = ast.parse(re.sub(r"^[%!].*", "", source, flags=re.M))
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+        names |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert {name.split(".")[0] for name in names} <= known, f"{path.name}: {names}"
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,14 @@ def test_a_card_says_what_a_user_has_to_know(name):
         assert card[key], key
         assert key in ("scores", "not_for") or card[key] in text, key
     assert {"crps", "mae", "jsd_pooled", "coverage_80"} <= set(card["scores"]["STOUTER"])
+    for method, row in card["intervals"].items():  # each mean score lies inside of its interval
+        for key in ("crps", "mae", "coverage_80", "crps_physical"):
+            low, high = row[key]
+            assert low <= card["scores"][method][key] * 1.001 and card["scores"][method][key] <= high * 1.001, (
+                method,
+                key,
+            )
+    assert card["intervals"]["STOUTER"]["crps / STOUTER"] == [1, 1] and "90 % intervals" in text
     assert ("ODbL" in card["licence"]) == (name == "milan_28")
     assert not list(folder.glob("*.nc"))  # no hourly traffic
     assert set(card["sha256"]) == {path.name for path in folder.iterdir()} - {"card.json", "MODEL_CARD.md"}

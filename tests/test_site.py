@@ -152,3 +152,16 @@ def test_pages_fit_the_window_and_show_formulas(chromium, site, name, width):  #
     window.keyboard.press("Tab")
     assert window.evaluate("document.activeElement.className") == "skip-link"
     window.close()
+
+
+def test_search_finds_pages_that_are_opened_as_files(chromium, site):  # noqa: F811
+    if shutil.which("quarto"):
+        pytest.skip("Quarto's search needs a server")
+    window = chromium.new_page(viewport={"width": 1400, "height": 900})
+    window.goto((site / "02_graphs/03_encoders.html").as_uri())
+    box = window.locator(".smalldocs-search input").locator("visible=true").first
+    box.fill("Schaake shuffle")
+    hits = window.locator(".search-result")
+    hits.first.wait_for(timeout=20_000)
+    assert "findings/9_sums" in hits.first.get_attribute("href")
+    window.close()

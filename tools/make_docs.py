@@ -24,6 +24,16 @@ ASSETS = ROOT / "tools" / "site"
 TEXT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results.md")
 WIDE_PIXELS = 900  # a wider picture needs more than the column of text
 REMOTE_KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(contrib/)?")
+FETCH_INDEX = re.compile(r'const r = await fetch\(offset \+ "search\.json"\);\s*index = await r\.json\(\);')
+SCRIPT_INDEX = """if (location.protocol === "file:") {  // a browser fetches no files beside a page, but loads scripts
+        await new Promise((done, failed) => {
+          const script = Object.assign(document.createElement("script"), { onload: done, onerror: failed });
+          document.head.append(Object.assign(script, { src: offset + "search.js" }));
+        });
+        index = window.searchIndex;
+      } else {
+        index = await (await fetch(offset + "search.json")).json();
+      }"""
 REMOTE_FONTS = re.compile(r"@import\s+url\([\"']?https?:[^)]*\)[^;]*;")
 STUDY_NOTE = """::: {.callout-note}
 This notebook is stored without outputs. `stouter sweep %s` runs the study and executes it.
@@ -112,8 +122,9 @@ def render(folder: Path) -> Path:
 
 
 def finish(site: Path) -> None:
-    "Local formulas and fonts, a link that skips the navigation, boxes around wide tables."
+    "Local formulas and fonts, a link that skips the navigation, boxes around wide tables, search in files."
     libraries = site / "site_libs"
+    search_in_files(site)
     shutil.copytree(ASSETS / "katex", libraries / "katex", ignore=shutil.ignore_patterns("README.md"))
     for path in libraries.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
@@ -123,6 +134,16 @@ def finish(site: Path) -> None:
         text = path.read_text(encoding="utf-8").replace("\b", "")  # in help texts it marks lines that stay lines
         text = REMOTE_KATEX.sub(f"{to_root}/site_libs/katex/", text)
         path.write_text(box_tables(add_skip_link(text)), encoding="utf-8")
+
+
+def search_in_files(site: Path) -> None:
+    "The index of the search as a script too, for pages that are opened as files; only smalldocs reads it."
+    for path in site.rglob("smalldocs.js"):
+        text, n = FETCH_INDEX.subn(lambda _: SCRIPT_INDEX, path.read_text(encoding="utf-8"))
+        if n:
+            path.write_text(text, encoding="utf-8")
+            index = (site / "search.json").read_text(encoding="utf-8")
+            (site / "search.js").write_text(f"window.searchIndex = {index};\n", encoding="utf-8")
 
 
 def add_skip_link(page: str) -> str:

@@ -34,7 +34,7 @@ FOLDERS = {
     "experiments": ("Experiments", "Executed by `stouter run` and `stouter sweep`; the paper's tables and figures."),
 }  # folder of nbs/ -> title and sentence of its README
 ON_PAPER = re.compile(r"\bpaper|\bEqs?\.|\bpublished\b", re.I)  # what makes a callout one on the paper
-STANDING = re.compile(r"`((?:CONTRIBUTING|CHANGELOG|GLOSSARY)\.md|LICENSE)`")  # files beside the README
+STANDING = re.compile(r"`((?:CONTRIBUTING|CHANGELOG|GLOSSARY)\.md|LICENSE|CITATION\.cff)`")  # files beside the README
 
 
 def read_cells(path: Path) -> list[dict]:

@@ -29,13 +29,18 @@ from ..pipeline.run_folder import check_finished, lock_run
 def parse_overrides(
     items: list[str],  # "train.n_updates=500", or a YAML file of dotted keys, of `stouter tune`
 ) -> dict[str, object]:  # {"train.n_updates": "500"}
-    "Overrides as a dictionary. Raises `InputError` for one without a value."
+    "Overrides as a dictionary. Raises `InputError` for one without a value, `FileNotFoundError` for a missing file."
     overrides = {}
     for item in items:
         if "=" in item:
             overrides |= [item.split("=", 1)]
         elif not item.endswith(".yaml"):
             raise InputError(f"-p {item}: no value; write -p {item} VALUE")
+        elif not Path(item).is_file():
+            raise FileNotFoundError(
+                f"-p {item}: no such file; correct the path to a file of overrides, such as chosen.yaml that "
+                f"stouter tune writes, or give one field: -p KEY VALUE"
+            )
         else:
             overrides |= read_yaml(Path(item))
     return overrides

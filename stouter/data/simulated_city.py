@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROAMING_COUNTRIES', 'ROAMING_FIELD_CDF', 'SCHEMA', 'CSV_OPTIONS', 'split_countries', 'row_records', 'write_day',
-           'SimulatedCity', 'write_conditions', 'write_truth', 'simulate_city']
+           'SimulatedCity', 'write_conditions', 'write_population', 'write_truth', 'simulate_city']
 
 # %% ../../nbs/01_data/09_simulated_city.ipynb #f0ee0622
 from collections.abc import Callable
@@ -16,7 +16,15 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from .city_effects import CityEffects, centres, draw_weather_and_matches, log_factor, read_conditions
+from stouter.data.city_effects import (
+    CityEffects,
+    centres,
+    draw_population,
+    draw_weather_and_matches,
+    level_factor,
+    log_factor,
+    read_conditions,
+)
 from stouter.data.city_model import (
     LAND_USES,
     SERVICE_TABLE,
@@ -120,6 +128,11 @@ class SimulatedCity:
         "CSV of hours of matches with their place; written if the city has effects."
         return self.folder / "events.csv"
 
+    @property
+    def population(self) -> Path:
+        "CSV of cells with their inhabitants; written if they have an effect."
+        return self.folder / "population.csv"
+
 
 def write_conditions(
     city: SimulatedCity,  # whose folder it is
@@ -135,6 +148,19 @@ def write_conditions(
             text = table.assign(time=table["time"].map(lambda hour: hour.isoformat()))
             text.to_csv(part, index=False, lineterminator="\n")
     return read_conditions(*tables)
+
+
+def write_population(
+    city: SimulatedCity,  # whose folder it is
+    model: CityModel,  # of the same city
+    effects: CityEffects,  # of population
+    seed: int,  # of the city
+) -> np.ndarray:  # (N,) factor on the level of each station
+    "Draw inhabitants, and write them as `population.csv`."
+    table = draw_population(model, seed)
+    with atomic_write(city.population) as part:
+        table.to_csv(part, index=False, lineterminator="\n")
+    return level_factor(effects, table["population"].to_numpy())
 
 
 def write_truth(
@@ -173,13 +199,17 @@ def simulate_city(
     levels = service_levels(model, rng)
     state = innovation(model.shape, rng)[:, :n_stations]
     write_geojson(model, seed, city.grid, city.pois)
+    if effects and effects.population:
+        factor = write_population(city, model, effects, seed)
+        model, levels = replace(model, level=model.level * factor), levels * factor[:, None]
     write_truth(city, model)
     midnights = pd.date_range(first_day, periods=n_days, tz="Europe/Rome")
-    tables = write_conditions(city, model, midnights, seed) if effects else ()
+    has_hours = effects is not None and effects.of_hours
+    tables = write_conditions(city, model, midnights, seed) if has_hours else ()
     for number, midnight in enumerate(midnights):
         city.records.append(folder / "records" / f"sms-call-internet-sim-{midnight:%Y-%m-%d}.txt")
         day, state = draw_day(model, state, midnight, make_rng(seed, 2, number))
-        if effects:
+        if has_hours:
             change = log_factor(effects, tables, midnight, len(day.residual), centres(model))
             day = replace(day, residual=day.residual + change)
         write_day(model, levels, day, (seed, 3, number), city.records[-1])

@@ -23,6 +23,7 @@ from scipy.spatial import cKDTree
 from torch import Tensor
 from torch_geometric.data import Data
 
+from ..data.population import POPULATION
 from ..data.stations import to_ecef, to_local_km
 from ..files import atomic_write
 
@@ -78,7 +79,7 @@ def validate_counts(
 
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #b6f168d0
 class LogCountFeatures(NamedTuple):
-    "Log counts and log total, standardised by the stations they were fitted on."
+    "Log counts (and log population, if it is a column) and log total of the counts, standardised by given stations."
 
     mean: Tensor  # (F + 1,)
     std: Tensor  # (F + 1,)
@@ -93,8 +94,10 @@ class LogCountFeatures(NamedTuple):
 
     @staticmethod
     def log_counts(counts: pd.DataFrame) -> Tensor:  # (N, F + 1) double
-        values = validate_counts(counts)
-        return torch.cat([values, values.sum(1, keepdim=True)], dim=1).log1p()
+        values = places = validate_counts(counts)
+        if POPULATION in counts:  # people are no places
+            places = values[:, [name != POPULATION for name in counts]]
+        return torch.cat([values, places.sum(1, keepdim=True)], dim=1).log1p()
 
 
 class CountFeatures(NamedTuple):
@@ -174,7 +177,8 @@ def base_station_graph(
     lon, lat = stations["lon"].to_numpy(float), stations["lat"].to_numpy(float)
     graph = Data(x=x, edge_index=radius_graph(lon, lat, radius_km), pos=torch.from_numpy(np.stack([lon, lat], axis=1)))
     if counts is not None:
-        graph.empty = torch.from_numpy((counts.sum(axis=1) == 0).to_numpy(copy=True))
+        n_places = counts.drop(columns=POPULATION, errors="ignore").sum(axis=1)
+        graph.empty = torch.from_numpy((n_places == 0).to_numpy(copy=True))
     return graph
 
 # %% ../../nbs/02_graphs/02_base_station_graph.ipynb #501b5534

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data as Graph
 
-from ..config import DataConfig, GraphConfig, Source
+from ..config import DataConfig, GraphConfig
 from ..data.covariates import Covariates, describe_covariates
 from ..data.coverage import drop_constant, filter_by_coverage, stratified_subset
 from stouter.data.dataset import (
@@ -43,6 +43,7 @@ from ..graphs.spatial import STATION_FEATURES, FeatureScaler, Standardizer, base
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
 from .covariates import CovariateEncoder, encode_periods, fit_encoder, open_covariates, seen_periods
 from .initial_weights import embed_city, initial_graphs, restore_autoencoder
+from .population import add_population, read_cells
 from .provenance import isolated_seed, no_progress
 from .sources import NO_COUNTS, SOURCES, USE_POSITIONS, select_days
 
@@ -137,6 +138,7 @@ class City:
     stations: pd.DataFrame  # all stations of the graph, with traffic or without: lon, lat and perhaps counts
     target: "City | None" = None  # the city to be evaluated, where that is another one (`new_city`)
     covariates: Covariates | None = None  # columns beside station and hour, if the run has any
+    cells: pd.DataFrame | None = None  # (P rows) lon, lat, population, if the run has a table of them
 
     @property
     def evaluated(self) -> "City":
@@ -145,14 +147,15 @@ class City:
 
 
 def open_source(
-    source: Source,  # one of the five kinds
+    data: DataConfig,  # its source, one of the five kinds, and its population
     folder: Path,  # of the run
     progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
 ) -> tuple[Traffic, pd.DataFrame]:  # all traffic, read lazily; all stations
     "Traffic and stations, from the run's folder or from the source. Raises `InputError` for damaged files."
     cube, table = folder / "traffic.nc", folder / "stations.parquet"
     if not (cube.exists() and table.exists()):
-        traffic, stations = SOURCES[source.kind](source, folder, progress)
+        traffic, stations = SOURCES[data.source.kind](data.source, folder, progress)
+        stations = add_population(data, folder, stations)
         with atomic_write(table) as part:
             stations.to_parquet(part)
         save_traffic(traffic, cube)
@@ -171,12 +174,13 @@ def load_city(
 ) -> City:
     """Read a city (section 6.1.1).
 
-    Files: `traffic.nc`, `stations.parquet`, `selection.json`, `ingest.json` for raw records, `covariates/*.parquet`.
+    Files: `traffic.nc`, `stations.parquet`, `selection.json`, `ingest.json` for raw records, `covariates/*.parquet`,
+    `population.parquet`.
 
     Raises `InputError` for an unknown service, too few stations or damaged files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    records, stations = open_source(data.source, folder, progress)
+    records, stations = open_source(data, folder, progress)
     records = select_days(records, data.first_day, data.last_day)
     traffic, constant = select_stations(records, data)
     covariates = open_covariates(data, folder, traffic.timezone, stations)
@@ -186,7 +190,7 @@ def load_city(
         words |= {"covariates": describe_covariates(covariates)} if covariates else {}
         write_json(folder / "selection.json", {**counts, **words})
     if data.target_source is None:
-        return City(traffic, records, stations, None, covariates)
+        return City(traffic, records, stations, None, covariates, read_cells(folder))
     target = data.model_copy(update={"source": data.target_source, "target_source": None})
     return City(traffic, records, stations, load_city(target, folder / "target_city", progress))
 

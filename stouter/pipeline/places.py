@@ -36,6 +36,7 @@ from stouter.pipeline.dataset import (
 )
 from .initial_weights import embed_city, station_autoencoder
 from .known_tables import KnownTable, training_ratio
+from .population import city_population
 from .scales import comparable_features, fit_scale_head
 from .selected_places import SelectedPlaces, add_days, id_key, table_rows
 from stouter.pipeline.sites import (
@@ -86,6 +87,7 @@ class Places:
     n_sites: int = 0  # the last rows: sites of a file, which every request has
     is_first_city: bool = True  # whether the method was trained in this city
     scale_ratio: Callable[[np.ndarray], ScaleRatio] | None = None  # of known days; None if the method sees no days
+    cells: pd.DataFrame | None = None  # (P rows) lon, lat, population, for the sites of a run that knows it
 
     @property
     def is_known(self) -> np.ndarray:  # (N,) bool
@@ -246,6 +248,7 @@ def own_places(
         describe_run(config, by_position),
         data.known.condition.known_days,
         scale_ratio=partial(training_ratio, data.train_periods.sel_stations(train)) if config.data.known_days else None,
+        cells=city.cells,
     )
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #8e27506b
@@ -309,9 +312,11 @@ def city_places(
 ) -> Places:  # every station of that city
     "Places of a city without records. Raises `InputError` where it is not described as the run's city."
     stations, _ = read_station_table(other)
-    described = stations.drop(columns=["area", "radius_m"], errors="ignore")
+    described, cells = stations.drop(columns=["area", "radius_m"], errors="ignore"), None
+    if config.data.population:
+        described, cells = city_population(other.population, described, config.data.population_radius_km, where)
     labels = other.name, other.timezone, station_radius_m(stations)
-    return other_places(places, config, embeddings, described, where, *labels)
+    return replace(other_places(places, config, embeddings, described, where, *labels), cells=cells)
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #6c77628f
 def add_sites(
@@ -324,7 +329,8 @@ def add_sites(
     "Places of a city and new sites in it. Raises `InputError` as `read_sites`, and for an id that a station has."
     tags = getattr(config.data.source, "categories", None)
     tags = read_categories(tags) if pois and tags else CATEGORIES
-    sites = read_sites(path, places.categories, pois, tags, places.site_radius_m)
+    people = places.cells, config.data.population_radius_km
+    sites = read_sites(path, places.categories, pois, tags, places.site_radius_m, *people)
     known_ids, new_ids = (table.index.astype(str) for table in (places.stations, sites))
     if len(same := new_ids[new_ids.isin(known_ids)]):
         raise InputError(

@@ -39,6 +39,7 @@ from .initial_weights import copy_initial
 from .joint_field import load_or_fit_field, past_of_field
 from .methods import DISPLAY_NAMES, Method, distill_method, train_method
 from .places import add_sites, city_places, run_places
+from .population import check_population
 from .provenance import hash_files, no_progress, provenance
 from .run_folder import check_finished, lock_run, read_run
 from .scales import SCALES_FILE, read_scales
@@ -49,9 +50,10 @@ def files_of(
     config: ExperimentConfig,  # whose source it is
     source: Source,  # of the city, or of the target city
 ) -> list[Path]:  # those that exist
-    "Files that a source is read from; with that of the city the tables of covariates. Raises as `input_files`."
+    "Files that a source is read from; with that of the city its other tables. Raises as `input_files`."
     covariates = config.data.covariates if source == config.data.source else None
     tables = covariates.tables if covariates else ()
+    tables = (*tables, config.data.population) if config.data.population else tables
     return [*input_files(source), *(path for path in tables if path.is_file())]
 
 
@@ -110,6 +112,7 @@ def start_run(
     """
     check_counts(config, folder)
     check_covariates(config.data, folder)
+    check_population(config.data, folder)
     lock = lock_run(folder, config, seed)
     torch.set_num_threads(config.n_threads)
     check_inputs(config, folder, progress)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NON_RESULT_FIELDS', 'RESULT_FILES', 'flatten', 'describe_difference', 'read_manifest', 'read_run', 'check_finished',
-           'lock_folder', 'try_lock', 'lock_run', 'write_manifest', 'read_source', 'remove_inputs']
+           'lock_folder', 'try_lock', 'lock_run', 'with_defaults', 'write_manifest', 'read_source', 'remove_inputs']
 
 # %% ../../nbs/08_pipeline/01_run_folder.ipynb #11b6df33
 import fcntl
@@ -155,7 +155,7 @@ def lock_run(
     existing = read_manifest(folder)
     stored, requested = (
         {k: v for k, v in flatten(m).items() if k.removeprefix("config.") not in NON_RESULT_FIELDS}
-        for m in (existing, manifest)
+        for m in (with_defaults(existing), manifest)
     )
     if difference := describe_difference(stored, requested):
         if any((folder / name).exists() for name in RESULT_FILES):
@@ -163,6 +163,17 @@ def lock_run(
         remove_inputs(folder, same_source=read_source(existing) == read_source(manifest))
         write_manifest(path, manifest)
     return lock
+
+
+def with_defaults(
+    manifest: dict,  # seed and config, perhaps of an earlier version
+) -> dict:  # the same; fields that the version did not have get their defaults
+    "The manifest in the fields of this version; as it stands if it is none of them."
+    try:
+        config = ExperimentConfig(**manifest["config"])
+    except (ValidationError, TypeError):
+        return manifest
+    return {**manifest, "config": config.model_dump(mode="json")}
 
 
 def write_manifest(
@@ -176,20 +187,20 @@ def write_manifest(
 
 def read_source(
     manifest: dict,  # seed and config
-) -> tuple[dict, dict | None]:  # of the city, and of the target city
-    "The sources of a run."
+) -> tuple[dict | str | float | None, ...]:  # of the city and of the target city, population
+    "What the traffic and the stations of a run are read from."
     data = manifest["config"].get("data", {})
-    return data.get("source"), data.get("target_source")
+    return tuple(data.get(name) for name in ("source", "target_source", "population", "population_radius_km"))
 
 
 def remove_inputs(
     folder: Path,  # of a run without results
     same_source: bool,  # whether its traffic can be kept
 ) -> None:
-    "Remove what an earlier configuration selected, and its traffic if the source is another one."
+    "Remove what an earlier configuration selected, and its traffic and stations if their source is another one."
     names = ["selection.json", "target_city/selection.json", "provenance.json", "init", "covariates"]
     if not same_source:
-        names += ["traffic.nc", "stations.parquet", "ingest.json", "city", "target_city"]
+        names += ["traffic.nc", "stations.parquet", "ingest.json", "city", "target_city", "population.parquet"]
     for path in (folder / name for name in names):
         if path.is_dir():
             shutil.rmtree(path)

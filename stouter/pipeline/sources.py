@@ -159,7 +159,7 @@ def open_simulated(
     """
     city_folder = source.cache_dir or folder / "city"
     city_file, requested = city_folder / "city.json", source.model_dump(mode="json", exclude={"kind", "cache_dir"})
-    effects = {name: requested.pop(f"{name}_effect") for name in ("holiday", "rain", "match")}
+    effects = {name: requested.pop(f"{name}_effect") for name in ("holiday", "rain", "match", "population")}
     requested |= {f"{name}_effect": size for name, size in effects.items() if size}
     with lock_folder(city_folder, timeout=math.inf):
         if not city_file.exists():
