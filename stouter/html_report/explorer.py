@@ -50,9 +50,8 @@ except ImportError:
 # %% ../../nbs/09_reports/07_explorer.ipynb #e7000006
 def widget_script() -> str:  # a module, 4.8 MB
     "All that the browser runs."
-    library = (
-        f"const Plotly = (() => {{ const module = {{exports: {{}}}};\n{get_plotlyjs()}\nreturn module.exports; }})();"
-    )
+    start, end = "const Plotly = (() => { const module = {exports: {}};", "return module.exports; })();"
+    library = f"{start}\n{get_plotlyjs()}\n{end}"
     return "\n".join([library, *map(read_asset, ("weeks.js", "explorer.js", "widget.js"))])
 
 
@@ -179,6 +178,11 @@ class Explorer(anywidget.AnyWidget):
     def save(self, path: str | Path) -> None:
         "Write the traffic of what is shown, see `write_situation`."
         write_situation(self.network, self.situation, self.changes, Path(path))
+
+    def __repr__(self) -> str:
+        first, last = self.situation.hours[[0, -1]]
+        days, n = f"{first:%Y-%m-%d} to {last:%Y-%m-%d}", len(self.situation.places)
+        return f"Explorer({n} stations, {days}; {describe_changes(self.changes)})"
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         "The widget, and a figure for pages and paper."

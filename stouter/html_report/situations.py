@@ -119,9 +119,8 @@ def situation_map(
     figure = map_figure(positions, table["mean"], range(len(table)), f"mean {unit}", table["before"].dropna())
     marker = figure["data"][1]["marker"]
     is_new = (table["state"] == "new").tolist()
-    marker["symbol"] = [
-        symbol.replace("circle", "diamond") if n else symbol for n, symbol in zip(is_new, marker["symbol"])
-    ]
+    shapes = zip(is_new, marker["symbol"])
+    marker["symbol"] = [shape.replace("circle", "diamond") if new else shape for new, shape in shapes]
     figure["layout"]["uirevision"] = "one map"  # the reader's zoom is kept
     return figure
 

@@ -16,6 +16,20 @@ function show(number) {
   });
   const map = section.querySelector("[data-figure=map]");
   section.browser = new WeekBrowser(section.querySelector(".browser"), run.weeks, run.unit, runs.frame, map);
+  if (run.scenarios) offerScenarios(section.querySelector(".what-if"), run.scenarios);
+}
+
+// Buttons of situations that were generated beforehand (see read_situations).
+function offerScenarios(root, scenarios) {
+  const buttons = [...root.querySelectorAll("[data-scenario]")];
+  const map = new SituationMap(root, runs.frame, scenarios[0]);
+  const choose = number => {
+    buttons.forEach((button, i) => button.setAttribute("aria-pressed", i === number));
+    map.show(scenarios[number]);
+    root.querySelector("[data-part=summary]").textContent = scenarios[number].summary;
+  };
+  buttons.forEach((button, i) => { button.onclick = () => choose(i); });
+  choose(0);
 }
 
 // Boxes that scroll show a shadow at the side where more can be seen.

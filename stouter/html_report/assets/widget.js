@@ -2,6 +2,7 @@
 class Explorer {
   constructor(model, root) {
     this.model = model;
+    this.root = root;
     this.part = {};
     root.querySelectorAll("[data-part]").forEach(node => { this.part[node.dataset.part] = node; });
     this.map = new SituationMap(root, model.get("frame"), model.get("shown"), () => this.setButtons());
@@ -20,7 +21,7 @@ class Explorer {
     part.reset.onclick = () => this.ask({action: "reset"});
     // Plotly answers a click only on a station; a new one stands between them.
     this.map.node.addEventListener("pointerup", event => this.clickMap(event), true);
-    root.addEventListener("keydown", event => { if (event.key === "Escape") this.setPlacing(false); });
+    this.root.addEventListener("keydown", event => { if (event.key === "Escape") this.setPlacing(false); });
     this.redraw = () => this.draw();
     this.answer = message => this.receive(message);
     model.on("change:shown", this.redraw);
