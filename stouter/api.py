@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 from IPython.display import HTML
+from ipywidgets import DOMWidget
 from tqdm.auto import tqdm
 
 from .config import ExperimentConfig
@@ -37,6 +38,7 @@ class Run:
         week = run.generate("2013-11-22", "2013-11-28", n_samples=16)   # Traffic, in physical units
         week.to_frame(); week.plot(station=95)
         run.browse()                                   # real and generated weeks, in a notebook
+        run.explore()                                  # what if: put and switch off stations, in a notebook
     """
 
     def __init__(
@@ -111,6 +113,21 @@ class Run:
     ) -> HTML:  # shown by a notebook
         "Week browser: real traffic and percentiles of the samples for every test station."
         return browse_run(self.results, height)
+
+    def explore(
+        self,
+        first: str | pd.Timestamp | None = None,  # first local day; the day after the traffic of the run if None
+        last: str | pd.Timestamp | None = None,  # last local day, inclusive; six days later if None
+        **options,  # further fields of `WhatIf`: n_samples, seed, stations, pois, covariates, allow_missing
+    ) -> DOMWidget:  # an `Explorer`; `explorer.table()` is what it shows
+        "A network to be changed by clicks. Raises `InputError` as `generate`, and where anywidget is not installed."
+        from stouter.html_report.explorer import Explorer
+        from stouter.html_report.what_if import WhatIf
+
+        hours = self.results.city.evaluated.traffic.hours
+        first = hours[-1].tz_localize(None).normalize() + pd.Timedelta(days=1) if first is None else pd.Timestamp(first)
+        last = first + pd.Timedelta(days=6) if last is None else last
+        return Explorer(WhatIf(self.results, first, last, **options), partial(tqdm, leave=False))
 
     def __repr__(self) -> str:
         return (

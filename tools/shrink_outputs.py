@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar of tqdm
+WIDGET = "application/vnd.jupyter.widget-view+json"  # a progress bar of tqdm, or the explorer, which has a figure too
 
 
 def shrink(png: str) -> str:
@@ -22,8 +22,11 @@ for path in map(Path, sys.argv[1:]):
     notebook = json.loads(path.read_text())
     for cell in notebook["cells"]:
         if "outputs" in cell:
-            cell["outputs"] = [o for o in cell["outputs"] if WIDGET not in o.get("data", {})]
+            shown = (o for o in cell["outputs"] if WIDGET not in o.get("data", {}) or "image/png" in o["data"])
+            cell["outputs"] = list(shown)
         for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)
             if "image/png" in output.get("data", {}):
                 output["data"]["image/png"] = shrink(output["data"]["image/png"])
+    notebook["metadata"].pop("widgets", None)
     path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n")

@@ -148,17 +148,22 @@ def station_marker(
     level: pd.Series,  # (N,) mean traffic, NaN = unknown
     size: float,  # in pixels
     unit: str,  # of the mean
+    reference: pd.Series,  # (K,) mean traffic between whose limits the colours lie
 ) -> dict:  # of a trace
     "Colour by the logarithm of the mean; open circles where the mean is zero or unknown."
-    logs = np.log10(level.where(level > 0)).to_numpy()
+    logs, limits = (np.log10(values.where(values > 0)).to_numpy() for values in (level, reference))
     is_known = np.isfinite(logs)
     lowest = np.nanmin(logs) if is_known.any() else 0
+    fixed = {}
+    if reference is not level and np.isfinite(limits).any():
+        fixed = {"cmin": float(np.nanmin(limits)), "cmax": float(np.nanmax(limits))}
     return {
+        **fixed,
         "size": size,
         "symbol": np.where(is_known, "circle", "circle-open").tolist(),
         "color": to_json_numbers(np.nan_to_num(logs, nan=lowest)),
         "colorscale": "Viridis",
-        "colorbar": colour_bar(logs, unit),
+        "colorbar": colour_bar(limits, unit),
         "line": {"width": np.where(is_known, 0.5, 1.5).tolist(), "color": "#ffffff"},
     }
 
@@ -203,18 +208,21 @@ def map_figure(
     level: pd.Series,  # (N,) mean traffic of the stations, indexed by id; NaN = unknown
     rows: Sequence[int],  # which stations the week browser holds
     unit: str,  # of the mean
+    reference: pd.Series
+    | None = None,  # (K,) other mean traffic, which gives centre, colours and size; `level` if None
 ) -> dict:  # data: places, stations, the ring around the chosen one; layout
     "Stations by their mean traffic."
     used, unused = stations.loc[level.index], stations.drop(index=level.index)
-    centre = used[["lon", "lat"]].mean()
+    reference = level if reference is None else reference
+    centre = stations.loc[reference.index, ["lon", "lat"]].mean()
     east, north = to_km(used, centre)
     unused_east, unused_north = to_km(unused, centre)
     margin = max(np.ptp(east), np.ptp(north)) * 0.15 + 0.2
     shown = is_inside(unused_east, east, margin) & is_inside(unused_north, north, margin)
-    size = float(np.clip(160 / np.sqrt(len(used)), 7, 14))
+    size = float(np.clip(160 / np.sqrt(len(reference)), 7, 14))
     traces = [
         place_trace(unused_east[shown], unused_north[shown]),
-        station_trace(east, north, level, rows, station_marker(level, size, unit)),
+        station_trace(east, north, level, rows, station_marker(level, size, unit, reference)),
         ring_trace(size),
     ]
     square = {"scaleanchor": "x", "scaleratio": 1, "constrain": "domain"}

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['REQUIRED_FILES', 'SOURCE_LABELS', 'INGEST_COUNTS', 'PERCENTILES', 'MISSING_CODE', 'METRIC_TITLES', 'GOALS',
            'open_finished', 'RunView', 'sampling_fact', 'training_fact', 'periods_fact', 'data_facts',
-           'provenance_facts', 'input_facts', 'regular_hours', 'percentile_bands', 'quantize_uint16', 'week_data',
-           'format_number', 'format_cell', 'score_rows', 'group_by_config']
+           'provenance_facts', 'input_facts', 'regular_hours', 'percentile_bands', 'quantize_uint16', 'pack_weeks',
+           'week_data', 'format_number', 'format_cell', 'score_rows', 'group_by_config']
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #0e85236e
 import base64
@@ -229,7 +229,7 @@ def percentile_bands(
 # %% ../../nbs/09_reports/02_run_info.ipynb #0d88adb7
 def quantize_uint16(
     series: np.ndarray,  # (K, N, H) volumes, NaN = missing
-) -> dict:  # low (N,), step (N,), codes: base64 of little-endian uint16 (K, N, H)
+) -> dict:  # kinds K, low (N,), step (N,), codes: base64 of little-endian uint16 (K, N, H)
     "Volumes as 16-bit integers, each station on its own scale."
     is_finite = np.isfinite(series)
     low = np.where(is_finite, series, np.inf).min(axis=(0, 2))
@@ -238,35 +238,40 @@ def quantize_uint16(
     step = np.where(high > low, high - low, 1) / (MISSING_CODE - 1)
     scaled = np.where(is_finite, (np.where(is_finite, series, 0) - low[:, None]) / step[:, None], MISSING_CODE)
     return {
+        "kinds": len(series),
         "low": low.tolist(),
         "step": step.tolist(),
         "codes": base64.b64encode(np.rint(scaled).astype("<u2").tobytes()).decode(),
     }
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #f932a4d5
+def pack_weeks(
+    hours: pd.DatetimeIndex,  # (H,) with zone
+    series: np.ndarray,  # (K, N, H) volumes of K kinds, NaN = missing
+    stations: pd.Index,  # (N,) ids
+) -> dict:  # JSON: stations, first, hours, kinds, low, step, codes
+    "Volumes as the scripts of the page read them, with a value for every hour of the wall clock."
+    every, where = regular_hours(hours)
+    regular = np.full((*series.shape[:2], len(every)), np.nan)
+    regular[..., where] = series
+    times = {"first": f"{every[0]:%Y-%m-%dT%H:%M}", "hours": len(every)}
+    return {"stations": [str(s) for s in stations], **times, **quantize_uint16(regular)}
+
+
 def week_data(
     hours: pd.DatetimeIndex,  # (H,) of the test periods, with zone
     real: np.ndarray,  # (N, H) volumes, NaN = missing
     bands: np.ndarray,  # (5, N, H) percentiles of the samples, volumes
     stations: pd.Index,  # (N,) ids
     max_values: int,  # numbers that the page may hold of this run
-) -> dict:  # JSON: stations, rows, start, first, hours, low, step, codes
+) -> dict:  # JSON of `pack_weeks`, and rows, start
     "Real traffic and percentiles (10, 25, 50, 75, 90) of a run as the page holds them, with the first row to show."
-    every, where = regular_hours(hours)
     has_values = ~np.isnan(real).all(axis=1, keepdims=True)
     level = np.nanmean(np.where(has_values, real, 0), axis=1)
-    rows = stratified_subset(level, max_values // (6 * len(every)))
+    rows = stratified_subset(level, max_values // (6 * len(regular_hours(hours)[0])))
     start = int(np.argsort(level[rows], kind="stable")[(len(rows) - 1) // 2])
-    series = np.full((6, len(rows), len(every)), np.nan)
-    series[0][:, where], series[1:, :, where] = real[rows], bands[:, rows]
-    return {
-        "stations": [str(s) for s in stations[rows]],
-        "rows": rows.tolist(),
-        "start": start,
-        "first": f"{every[0]:%Y-%m-%dT%H:%M}",
-        "hours": len(every),
-        **quantize_uint16(series),
-    }
+    series = np.concatenate([real[None, rows], bands[:, rows]])
+    return {"rows": rows.tolist(), "start": start, **pack_weeks(hours, series, stations[rows])}
 
 # %% ../../nbs/09_reports/02_run_info.ipynb #e044793c
 METRIC_TITLES = {
