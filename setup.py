@@ -37,6 +37,6 @@ setup(
         "stouter.planning": ["templates/*"],
     },
     install_requires=config["requirements"].split(),
-    extras_require={name: config[f"{name}_requirements"].split() for name in ("dev", "excel", "tensorboard")},
+    extras_require={name: config[f"{name}_requirements"].split() for name in ("dev", "excel", "fabric", "tensorboard")},
     entry_points={"console_scripts": config["console_scripts"].split()},
 )

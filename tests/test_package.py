@@ -18,7 +18,7 @@ import stouter
 sys.path.insert(0, str(ROOT / "tools"))
 from make_constraints import needed, normal, pin, settings  # noqa: E402
 
-EXTRAS = ("dev", "excel", "tensorboard")
+EXTRAS = ("dev", "excel", "fabric", "tensorboard")
 
 
 def test_one_version_everywhere():

@@ -7,6 +7,7 @@ __all__ = ['FabricLike', 'SingleProcess', 'launch', 'shard_slice', 'DiffusionTas
            'make_loggers', 'should_stop', 'check_finite']
 
 # %% ../../nbs/05_training/03_trainer.ipynb #4545195c
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing import ProcessRaisedException
 
 from ..data.dataset import Condition, TrafficDataset
 from ..denoisers.guidance import EmbeddedCondition, drop_condition
@@ -82,15 +84,28 @@ def launch(
     n_processes: int,  # on this machine; each takes an equal share of every batch
     function: Callable,  # called as function(fabric, *arguments) in each process; defined in a module
     *arguments: Any,  # anything that can be pickled
-) -> Any:  # what the first process returned
-    "Run `function` in several processes. Raises `InputError` if lightning-fabric is not installed."
+    accelerator: str = "cpu",  # or "cuda": a GPU for each process
+) -> Any:  # what the first process returned; little, it goes through a pipe
+    """Run `function` in several processes.
+
+    Raises `InputError` if lightning-fabric is not installed, and `InputError` or `FloatingPointError` of a process.
+    """
     try:
         from lightning_fabric import Fabric
     except ImportError:
         raise InputError(
-            "training in several processes needs the package lightning-fabric: pip install lightning-fabric"
+            "train.n_processes: several processes need the package lightning-fabric: pip install 'stouter[fabric]'"
         ) from None
-    return Fabric(accelerator="cpu", devices=n_processes, strategy="ddp_spawn").launch(function, *arguments)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    fabric = Fabric(accelerator=accelerator, devices=n_processes, strategy="ddp_spawn")
+    try:
+        return fabric.launch(function, *arguments)
+    except ProcessRaisedException as error:  # its text is the traceback of the process
+        name, _, message = str(error).strip().rpartition("\n")[2].partition(": ")
+        raised = {"stouter.files.InputError": InputError, "FloatingPointError": FloatingPointError}.get(name)
+        if raised is None:
+            raise
+        raise raised(message) from None
 
 # %% ../../nbs/05_training/03_trainer.ipynb #c29184c0
 def shard_slice(
