@@ -4,28 +4,29 @@
 
 Traffic is that of the simulated city, drawn hour by hour; only the stage `ingest` writes and reads raw records, of one
 day. Every stage runs in a process of its own on what the stages before it left in a folder, so that the peak memory is
-that of the stage with everything it reads. A stage does little of what repeats (3 epochs, 30 updates) and gives seconds
-of one. The evaluation scores all methods on 7 test days with 4 samples of each; those of the diffusion are drawn with
-one step of the sampler, since the stage `generation` measures its speed. Seconds are CPU seconds of one thread, which
-other work on the machine changes less than the clock. `--write` puts the rows into `nbs/results/growth.json`; those of
+that of the stage with everything it reads; the stage `imports` is what the modules alone take. A stage does little of
+what repeats (3 epochs, 16 updates) and gives seconds of one. The evaluation scores all methods on 7 test days with 4
+samples of each; those of the diffusion are drawn with one step of the sampler, since the stage `generation` measures
+its speed. Seconds are CPU seconds of one thread, which other work on the machine changes less than the clock.
+`--write` puts the rows into `nbs/results/growth.json`; those of
 other sizes stay there.
 """
 
 import argparse
 import json
+import multiprocessing
 import platform
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from datetime import date
 from functools import partial
 from pathlib import Path
 
+FORK = multiprocessing.get_context("fork")
 RESULTS = Path(__file__).parent.parent / "nbs" / "results" / "growth.json"
-STAGES = ("ingest", "load", "graph", "pretraining", "training", "generation", "evaluation")
-N_EPOCHS, N_UPDATES, N_SAMPLES, GENERATED_DAYS, MAX_GENERATED = 3, 30, 4, 7, 14_000
+STAGES = ("imports", "ingest", "load", "graph", "pretraining", "training", "generation", "evaluation")
+N_EPOCHS, N_UPDATES, N_SAMPLES, GENERATED_DAYS, MAX_GENERATED = 3, 16, 4, 7, 7_000
 INGEST_LIMIT = 30_000  # stations whose raw records of a day are written
 
 
@@ -47,26 +48,23 @@ def city_model(n_stations):
 
 
 def draw_source(folder, n_stations, n_days):
-    "Hourly internet traffic of the simulated city as `source.nc`, without raw records."
+    "Hourly internet traffic of the simulated city as `source.nc`: rhythm and residuals, without the noise of slots."
     import numpy as np
     import pandas as pd
 
-    from stouter.data.city_model import SERVICE_TABLE, draw_day, draw_row, make_rng
+    from stouter.data.city_model import SERVICE_TABLE, draw_day, make_rng
     from stouter.data.traffic import Traffic, save_traffic
 
     model, levels, state, stations = city_model(n_stations)
-    service, days = list(SERVICE_TABLE.index).index("internet"), []
+    place = list(SERVICE_TABLE.index).index("internet")
+    exponent, gain = (SERVICE_TABLE[name].iloc[place] for name in ("exponent", "residual_gain"))
     midnights = pd.date_range("2013-11-04", periods=n_days, tz="UTC")
+    cube = np.empty((n_stations, 24 * n_days, 1), np.float32)
     for number, midnight in enumerate(midnights):
         day, state = draw_day(model, state, midnight, make_rng(0, 2, number))
-        hours = np.empty((n_stations, 24, 1), np.float32)
-        for row, cells in model.rows():
-            slots = draw_row(model, levels, day, row, cells, make_rng(0, 3, number, row))[..., service]
-            hours[cells, :, 0] = np.nansum(slots.reshape(len(slots), 24, 6), -1)
-        days.append(hours)
+        rhythm = (model.land_use @ day.activity[:, ::6]) ** exponent
+        cube[:, 24 * number : 24 * number + 24, 0] = 6 * levels[:, place, None] * rhythm * np.exp(gain * day.residual.T)
     hours = pd.date_range(midnights[0], periods=24 * n_days, freq="h")
-    cube = np.concatenate(days, 1)
-    del days
     save_traffic(Traffic.from_array(cube, stations, hours, ("internet",), "UTC", "activity"), folder / "source.nc")
     return {}
 
@@ -82,6 +80,11 @@ def run_config(folder):
         train={"n_updates": N_UPDATES, "weekday_randomization": 1.0},
         evaluation={"n_samples": N_SAMPLES},
     )
+
+
+def measure_imports(folder, n_stations, n_days):
+    "The modules alone, for the peak memory."
+    return {"seconds": 0.0}
 
 
 def measure_ingest(folder, n_stations, n_days):
@@ -205,19 +208,29 @@ CASES = {f"measure_{name}": globals()[f"measure_{name}"] for name in STAGES} | {
 
 
 def run_case(name, folder, n_stations, n_days):
-    "A stage in a process of its own; its numbers and its peak memory."
-    command = [sys.executable, __file__, "--case", name, str(folder), str(n_stations), str(n_days)]
-    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(out.splitlines()[-1])
+    "A stage in a process of its own, a fork of this one; its numbers and its peak memory."
+    receiver, sender = FORK.Pipe(duplex=False)
+
+    def work():
+        row = CASES[name](folder, n_stations, n_days)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        sender.send({**row, "peak_mb": peak})
+
+    process = FORK.Process(target=work)
+    process.start()
+    sender.close()
+    row = receiver.recv()  # raises EOFError if the process failed, which has printed why
+    process.join()
+    return row
 
 
 def measure_size(n_stations, n_days, stages, work):
     "Rows of every stage of one size."
     with tempfile.TemporaryDirectory(dir=work) as folder:
+        folder = Path(folder)
         run_case("draw_source", folder, n_stations, n_days)
         for stage in STAGES:
-            skipped = stage == "ingest" and n_stations > INGEST_LIMIT
-            if stage == "ingest" and (stage not in stages or skipped):
+            if stage in ("imports", "ingest") and (stage not in stages or n_stations > INGEST_LIMIT):
                 continue
             row = run_case(f"measure_{stage}", folder, n_stations, n_days)
             if stage in stages:
@@ -243,13 +256,9 @@ def main():
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--work", type=Path, help="folder for temporary files")
     parser.add_argument("--write", action="store_true", help="put the rows into nbs/results/growth.json")
-    parser.add_argument("--case", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.case:
-        name, folder, *sizes = args.case
-        row = CASES[name](Path(folder), *map(int, sizes))
-        print(json.dumps(row | {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
-        return
+    import stouter.pipeline.run  # noqa: F401, once for all processes
+
     for n_stations in args.stations:
         for n_days in args.days:
             for row in measure_size(n_stations, n_days, args.stages, args.work):
