@@ -38,7 +38,8 @@ setup(
     },
     install_requires=config["requirements"].split(),
     extras_require={
-        name: config[f"{name}_requirements"].split() for name in ("dev", "dask", "excel", "explorer", "tensorboard")
+        name: config[f"{name}_requirements"].split()
+        for name in ("dev", "dask", "excel", "explorer", "fabric", "tensorboard")
     },
     entry_points={"console_scripts": config["console_scripts"].split()},
 )

@@ -352,9 +352,16 @@ class TrainConfig(Config):
     validate_every: int = Field(100, gt=0, description="updates between validations, with n_validation_periods above 0")
     patience: int = Field(5, ge=0, description="validations without improvement before training stops; 0 never stops")
     checkpoint_every: int = Field(500, gt=0, description="updates between checkpoints")
-    tensorboard: bool = Field(
-        False, description="whether the folder of the run gets files for TensorBoard; needs the package tensorboard"
-    )
+    tensorboard: bool = Field(False, description="files for TensorBoard in the folder of the run; needs tensorboard")
+    n_processes: int = Field(1, gt=0, description="processes that share each batch, a GPU each; diffusion only")
+    accelerator: Literal["auto", "cpu", "cuda"] = Field("auto", description="device; auto: a GPU if there is one")
+
+    @model_validator(mode="after")
+    def check_shares(self) -> "TrainConfig":
+        if self.batch_size % self.n_processes:
+            shares = f"{self.batch_size} samples cannot be shared equally by {self.n_processes} processes"
+            raise ValueError(f"batch_size: {shares}; change n_processes or batch_size")
+        return self
 
 
 class DistillationConfig(Config):
@@ -362,11 +369,7 @@ class DistillationConfig(Config):
     samples match those of DDPM with all T steps; the copy then generates."""
 
     n_updates: int = Field(1600, gt=0, description="optimiser updates of the copy")
-    n_teacher_samples: int = Field(
-        12288,
-        gt=0,
-        description="teacher samples, drawn by DDPM with all T steps, at least; each costs n_steps network evaluations",
-    )
+    n_teacher_samples: int = Field(12288, gt=0, description="teacher samples, at least, by DDPM with all n_steps")
     batch_size: int = Field(128, ge=8, description="samples of an update, 8 for each station and day")
     lr: float = Field(3e-4, gt=0, description="peak learning rate of AdamW")
 
@@ -389,9 +392,7 @@ class ExperimentConfig(Config):
     )
     preset: Literal["paper"] | None = Field(None, description="values set together; each stands in its own field too")
     init: str | None = Field(
-        None,
-        description="finished run, or pretrained model of the package, whose weights the training starts from; random "
-        "weights if not given",
+        None, description="finished run, or pretrained model of the package, to start from; else random weights"
     )
     n_threads: int = Field(1, gt=0, description="threads; another number changes the last bits of a result")
     data: DataConfig

@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['FULL_DISK_ERRORS', 'FILES_KEPT', 'atomic_write', 'InputError', 'make_temporary', 'current_umask', 'full_disk_reason',
-           'reraise_io_errors', 'file_digest', 'hash_arrays', 'write_json', 'read_json', 'load_tensors', 'find_above']
+           'reraise_io_errors', 'file_digest', 'hash_arrays', 'write_json', 'read_json', 'load_tensors',
+           'merge_tensors', 'find_above']
 
 # %% ../nbs/00_core/03_files.ipynb #45d6a6e7
 import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -155,6 +157,29 @@ def load_tensors(
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged ({error}); delete the file and run again") from None
+
+# %% ../nbs/00_core/03_files.ipynb #beccb41e
+def merge_tensors(
+    path: Path,  # a .safetensors file
+    parts: Mapping[str, Path],  # name of a tensor -> .safetensors file that holds this tensor alone; all of one type
+) -> None:
+    "One file from several; the bytes of `save_file` with all tensors, in the memory of a block."
+    header, begins, end = {}, {}, 0
+    for name in sorted(parts):
+        with open(parts[name], "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            (entry,) = json.loads(file.read(size)).values()
+        begins[name], begin = 8 + size, end
+        end += entry["data_offsets"][1]
+        header[name] = {**entry, "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(path) as temporary, open(temporary, "wb") as out:
+        out.write(len(text).to_bytes(8, "little") + text)
+        for name, begin in begins.items():
+            with open(parts[name], "rb") as file:
+                file.seek(begin)
+                shutil.copyfileobj(file, out, 2**24)
 
 # %% ../nbs/00_core/03_files.ipynb #f1ad0002
 def find_above(

@@ -44,7 +44,10 @@ VALUES = {  # field -> another value
     "train.covariate_drop_prob": 0.5,
     "train.weekday_randomization": 0.0,
 }
-OPERATION = {"train.validate_every", "train.patience", "train.checkpoint_every", "train.tensorboard"}  # of the loop
+OPERATION = {  # of the loop, and where it runs
+    *("train.validate_every", "train.patience", "train.checkpoint_every", "train.tensorboard"),
+    *("train.n_processes", "train.accelerator"),
+}
 
 
 def days(covariates=False):

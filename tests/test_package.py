@@ -18,7 +18,7 @@ import stouter
 sys.path.insert(0, str(ROOT / "tools"))
 from make_constraints import needed, normal, pin, settings  # noqa: E402
 
-EXTRAS = ("dev", "dask", "excel", "explorer", "tensorboard")
+EXTRAS = ("dev", "dask", "excel", "explorer", "fabric", "tensorboard")
 
 
 def test_one_version_everywhere():

@@ -9,9 +9,13 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from training_jobs import TRAINING_ARGS, train_and_keep, train_distributed, train_small
+from training_jobs import TRAINING_ARGS, train_and_keep, train_distributed, train_interrupted, train_small
 
+from stouter.config_file import load_config
 from stouter.files import InputError
+from stouter.pipeline.dataset import load_city, make_datasets, pretrain_graphs
+from stouter.pipeline.methods import train_method
+from stouter.pipeline.provenance import no_progress
 from stouter.training.batches import batch_index, sample_timesteps_and_noise
 from stouter.training.state import COLUMNS, TrainingArguments, read_checkpoint
 from stouter.training.trainer import launch
@@ -207,3 +211,59 @@ def test_two_processes_train_as_one(tmp_path, uninterrupted):
     stored = read_checkpoint(tmp_path / "checkpoint.pt")  # the checkpoint does not depend on the number of processes
     assert set(stored["denoiser"]) == set(uninterrupted[0]) and len(stored["history"]) == 60
     assert len((tmp_path / "training_log.jsonl").read_text().splitlines()) == 60
+
+
+def test_a_training_is_resumed_with_another_number_of_processes(tmp_path, uninterrupted):
+    """One process after two and two after one, both interrupted between checkpoints: the history is that of an
+    undisturbed training up to single precision. The error of a process is raised with its own words."""
+    pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+
+    def stop(update, loss):
+        if update == 22:
+            raise KeyboardInterrupt
+
+    folders = tmp_path / "two_one", tmp_path / "one_two"
+    for folder in folders:
+        folder.mkdir()
+    with pytest.raises(InputError, match="^stopped at 22: the reason$"):
+        launch(2, train_interrupted, folders[0], 22)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(folders[1] / "checkpoint.pt", stop)
+    assert [len(read_checkpoint(folder / "checkpoint.pt")["history"]) for folder in folders] == [20, 20]
+    denoiser, history = train_small(folders[0] / "checkpoint.pt")
+    loss, _, weights = launch(2, train_distributed, folders[1])
+    expected = uninterrupted[1]["loss"].tolist()
+    assert history["loss"].tolist() == pytest.approx(expected, rel=1e-5)
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert all((denoiser.state_dict()[name] - value).abs().max() < 1e-4 for name, value in uninterrupted[0].items())
+    assert all(abs(weights[name] - value.numpy()).max() < 1e-4 for name, value in uninterrupted[0].items())
+
+
+def test_a_run_trains_in_processes_as_in_one(tmp_path):
+    "The same fields of a run and the same samples within float error; progress, logs and weights are those of the run."
+    pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+    seen = []
+
+    class Bar(no_progress.func):
+        def update(self, n=1):
+            self.n += n
+            seen.append(n)
+
+    config = load_config("tiny", {"train.n_updates": 12, "data.n_validation_periods": 1, "train.validate_every": 4})
+    data = make_datasets(config.data, *load_parts(config, tmp_path), 0)
+    histories, samples = [], []
+    for n in (1, 2):
+        (tmp_path / str(n)).mkdir()
+        train = config.train.model_copy(update={"n_processes": n})
+        method = train_method(config.model_copy(update={"train": train}), data, 0, tmp_path / str(n), Bar)
+        histories.append(pd.read_parquet(tmp_path / str(n) / "history.parquet").drop(columns="seconds"))
+        samples.append(method.sample(data.test.condition[:6], 2, torch.Generator().manual_seed(0)))
+        assert sum(seen) == 12 * n and len((tmp_path / str(n) / "training_log.jsonl").read_text().splitlines()) == 12
+    pd.testing.assert_frame_equal(*histories, rtol=1e-4)
+    torch.testing.assert_close(*samples, atol=1e-3, rtol=0)
+
+
+def load_parts(config, folder):
+    "City and embeddings of a run."
+    city = load_city(config.data, folder)
+    return city, pretrain_graphs(config.graph, city, 0, folder)

@@ -6,6 +6,7 @@ from stouter.data.dataset import Condition, TrafficDataset
 from stouter.denoisers.stunet import STUnet
 from stouter.diffusion.forward import linear_schedule
 from stouter.diffusion.objective import LOSSES, OBJECTIVES
+from stouter.files import InputError
 from stouter.training.batches import make_generator
 from stouter.training.state import TrainingArguments
 from stouter.training.trainer import fit
@@ -61,3 +62,13 @@ def train_distributed(fabric, folder):
         history["validation_error"].dropna().tolist(),
         {k: v.numpy() for k, v in denoiser.state_dict().items()},
     )
+
+
+def train_interrupted(fabric, folder, update):
+    "Train as one of several processes, all of which stop after an update with the error of a user."
+
+    def stop(done, loss):
+        if done == update:
+            raise InputError(f"stopped at {done}: the reason")
+
+    train_small(folder / "checkpoint.pt", stop, fabric)

@@ -189,6 +189,11 @@ class OneStepGenerator:
     ):
         self.network, self.length, self.settings = network, length, settings
 
+    def to(self, device: torch.device) -> "OneStepGenerator":
+        "The same generator, its network moved to `device`."
+        self.network.to(device)
+        return self
+
     def fit(
         self,
         train_set: TrafficDataset,  # incomplete samples are left out

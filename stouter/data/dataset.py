@@ -227,6 +227,8 @@ class TrafficDataset:
     ) -> "TrafficDataset":  # their samples, in the order of the dataset and with their row numbers
         "Samples of some stations."
         keep = torch.isin(self.condition.station, torch.as_tensor(rows))
+        if keep.all():
+            return self
         n_stations = self.n_stations
         if n_stations is not None:
             n_stations = int(keep.view(n_stations, -1)[:, 0].sum())
@@ -235,6 +237,8 @@ class TrafficDataset:
     def drop_incomplete(self) -> "TrafficDataset":
         "Only the samples without a missing hour; they have no `cube`."
         keep = self.x.isfinite().all(1)
+        if keep.all():
+            return TrafficDataset(self.x, self.condition)
         return TrafficDataset(self.x[keep], self.condition[keep])
 
 # %% ../../nbs/01_data/10_dataset.ipynb #96870906

@@ -260,7 +260,7 @@ def build_autoencoder(
     return model.to(graph.x)
 
 
-MAX_EDGES = 10_000_000  # of a subgraph
+MAX_EDGES = 2_000_000  # of a subgraph
 
 # %% ../../nbs/02_graphs/04_graphmae.ipynb #41d17369
 def pretrain(

@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['OWN_PAST', 'BASELINES', 'MAX_TIMING_SECONDS', 'select_baselines', 'sample_baseline', 'generate_samples',
-           'read_samples', 'all_scores', 'Evaluator', 'predict_scale', 'run_metadata', 'measure_costs',
+           'StoredTensors', 'read_samples', 'all_scores', 'Evaluator', 'predict_scale', 'run_metadata', 'measure_costs',
            'make_evaluator', 'evaluate_run']
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #1609f742
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,12 +28,13 @@ from ..config import ExperimentConfig
 from ..config_file import preset_differences
 from ..data.dataset import Condition, StationScaler, TrafficDataset
 from ..evaluation.memorization import nn_distance_ratio
-from ..evaluation.metrics import MULTI_SAMPLE_METRICS, mae, rmse, score
-from ..evaluation.proper_scores import crps
+from ..evaluation.metrics import MULTI_SAMPLE_METRICS, abs_error_terms, score, squared_error_terms
+from ..evaluation.proper_scores import crps_terms
 from ..evaluation.real_baselines import n_replacement_days, real_baseline_rows
 from ..evaluation.realism import MIN_DAYS, RealismEvaluator, n_complete_days
 from ..evaluation.score_card import tidy_scores
-from ..files import atomic_write, load_tensors, read_json, write_json
+from ..evaluation.streaming import streaming_means
+from ..files import atomic_write, load_tensors, merge_tensors, read_json, write_json
 from ..graphs.scale_head import knn_predict, log_r2, predict
 from .dataset import City, Datasets, Embeddings
 from .methods import DISPLAY_NAMES, Method
@@ -85,28 +88,60 @@ def generate_samples(
     seed: int,  # of the run
     folder: Path,  # of the run
     progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
-) -> dict[str, Tensor]:  # name -> scaled samples (S, B, L) of the test periods
-    "Samples of the trained method and of every reference method, generated or read. Files: `samples.safetensors`."
+) -> Mapping[str, Tensor]:  # name -> scaled samples (S, B, L) of the test periods
+    """Samples of the trained method and of every reference method, generated or read. Files: `samples.safetensors`.
+
+    One method at a time is in memory; an interrupted run keeps those that are written.
+    """
     path, n, name = folder / "samples.safetensors", config.evaluation.n_samples, DISPLAY_NAMES[config.method]
     if not path.exists():
-        condition = data.test.condition
-        with progress(total=n * len(condition), desc="sample", unit="period") as bar:
-            samples = {name: method.sample(condition, n, make_generator(seed, 30), on_batch=bar.update)}
-        for baseline in select_baselines(config, data):
-            generator = make_generator(seed, 31 + list(BASELINES).index(baseline))
-            samples[baseline] = sample_baseline(baseline, data, n, generator)
-        with atomic_write(path) as part:
-            save_file({k: v.float().contiguous() for k, v in samples.items()}, part)
+        condition, files = data.test.condition, {}
+        for method_name in (name, *select_baselines(config, data)):
+            files[method_name] = file = folder / "samples" / f"{len(files)}.safetensors"
+            if file.exists():
+                continue
+            if method_name == name:
+                with progress(total=n * len(condition), desc="sample", unit="period") as bar:
+                    samples = method.sample(condition, n, make_generator(seed, 30), on_batch=bar.update)
+            else:
+                generator = make_generator(seed, 31 + list(BASELINES).index(method_name))
+                samples = sample_baseline(method_name, data, n, generator)
+            with atomic_write(file) as part:
+                save_file({"x": samples.float().contiguous()}, part)
+        merge_tensors(path, files)
+        shutil.rmtree(folder / "samples")
     return read_samples(folder, name)
+
+
+@dataclass(frozen=True)
+class StoredTensors(Mapping):
+    "Tensors of a .safetensors file by their names; each is read when it is asked for, and is not kept."
+
+    path: Path  # of the file
+    names: tuple[str, ...]  # of some of its tensors, in their order here
+
+    def __getitem__(self, name: str) -> Tensor:
+        "One tensor; its memory is that of the file."
+        if name not in self.names:
+            raise KeyError(name)
+        with safe_open(self.path, framework="pt") as file:
+            return file.get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 def read_samples(
     folder: Path,  # of a run with samples
     name: str,  # of the trained method
-) -> dict[str, Tensor]:  # name -> scaled samples (S, B, L); the trained method first
-    "The samples that a run wrote. Raises `InputError` for a damaged file."
-    stored = load_tensors(folder / "samples.safetensors")
-    return {name: stored[name] for name in (name, *BASELINES) if name in stored}
+) -> Mapping[str, Tensor]:  # name -> scaled samples (S, B, L); the trained method first
+    "The samples that a run wrote; each is read when it is asked for. Raises `InputError` for a damaged file."
+    path = folder / "samples.safetensors"
+    stored = set(load_tensors(path))
+    return StoredTensors(path, tuple(n for n in (name, *BASELINES) if n in stored))
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #419f0432
 def all_scores(
@@ -118,11 +153,15 @@ def all_scores(
     | None = None,  # of the generated traffic, where the scale of a station is not known
 ) -> dict[str, float]:  # metric -> value
     "All metrics in scaled units; MAE, RMSE and CRPS in physical units too."
-    real_units = scaler.inverse_transform(real, station)
-    generated_units = (predicted_scaler or scaler).inverse_transform(generated, station)
-    metrics = {"mae": mae, "rmse": rmse, "crps": crps}
-    in_units = {f"{name}_physical": metric(real_units, generated_units) for name, metric in metrics.items()}
-    return {**score(real, generated), **in_units}
+
+    def rescale(r: np.ndarray, g: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        generated_scaler = predicted_scaler or scaler
+        return scaler.inverse_transform(r, station[rows]), generated_scaler.inverse_transform(g, station[rows])
+
+    terms = {"mae": abs_error_terms, "rmse": squared_error_terms, "crps": crps_terms}
+    means = streaming_means(real, generated, terms, rescale)
+    means["rmse"] = means["rmse"] ** 0.5
+    return {**score(real, generated), **{f"{name}_physical": float(means[name]) for name in terms}}
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #5436988e
 class Evaluator:
@@ -317,7 +356,7 @@ def make_evaluator(
 
 
 def evaluate_run(
-    samples: dict[str, Tensor],  # of `generate_samples`
+    samples: Mapping[str, Tensor],  # of `generate_samples`
     method: Method,  # what generates
     config: ExperimentConfig,  # of the run
     city: City,  # whose traffic it is

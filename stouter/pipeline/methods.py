@@ -4,18 +4,22 @@
 
 # %% auto #0
 __all__ = ['DISPLAY_NAMES', 'METHODS', 'BATCHES_PER_UPDATE', 'MAX_CONDITIONS', 'EMA_DECAY', 'Method', 'build_diffusion',
-           'build_stouter', 'build_diffwave', 'build_one_step', 'build_method', 'progress_callback', 'save_trained',
-           'load_trained', 'make_training_args', 'load_training_args', 'train_method', 'draw_teacher_samples',
-           'teacher_samples', 'build_student', 'fit_student', 'distill_method']
+           'build_stouter', 'build_diffwave', 'build_one_step', 'build_method', 'init_method', 'fit_and_save',
+           'progress_callback', 'save_trained', 'load_trained', 'make_training_args', 'load_training_args',
+           'train_method', 'updates_of_processes', 'fit_in_process', 'draw_teacher_samples', 'teacher_samples',
+           'build_student', 'fit_student', 'distill_method']
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #dd9522e8
 import copy
+import multiprocessing
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +49,7 @@ from ..training.batches import fold_seed
 from ..training.distillation import TeacherSamples, distill, sample_teacher, select_conditions
 from ..training.generator import DiffusionGenerator
 from ..training.state import TrainingArguments
+from ..training.trainer import FabricLike, launch
 from ..training.weekdays import choose_weekday_randomization
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #57f908ff
@@ -64,6 +69,9 @@ class Method(Protocol):
     def network(self) -> nn.Module:
         "The network whose weights are kept."
 
+    def to(self, device: torch.device) -> "Method":
+        "The same method on a device."
+
     def fit(
         self,
         train: TrafficDataset,
@@ -82,13 +90,12 @@ class Method(Protocol):
 def build_diffusion(
     config: ExperimentConfig,  # its `diffusion` part is read
     denoiser: nn.Module,  # untrained
-) -> DiffusionGenerator:  # untrained, on the default device
+) -> DiffusionGenerator:  # untrained
     "A denoiser with its noise schedule, objective, loss and sampler (section 5)."
     d = config.diffusion
-    objective = OBJECTIVES[d.prediction_type](SCHEDULES[d.schedule](d.n_steps).to(default_device()))
     return DiffusionGenerator(
-        denoiser.to(default_device()),
-        objective,
+        denoiser,
+        OBJECTIVES[d.prediction_type](SCHEDULES[d.schedule](d.n_steps)),
         LOSSES[d.loss],
         SAMPLERS[d.sampler],
         d.n_sampling_steps,
@@ -143,9 +150,7 @@ def build_one_step(
     covariate_dim: int,
 ) -> OneStepGenerator:
     "VAE, TCN-GAN or engression, in the sizes of their notebooks; their configuration has no covariates."
-    method = method_class(station_dim, hour_dim, length)
-    method.network.to(default_device())
-    return method
+    return method_class(station_dim, hour_dim, length)
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #a24dea0d
 METHODS = {
@@ -163,9 +168,45 @@ def build_method(
     station_dim: int,  # d_s
     hour_dim: int,  # d_t
     covariate_dim: int = 0,  # F, numbers of the covariates of an hour
-) -> Method:  # untrained
+    device: torch.device | None = None,  # that of `train.accelerator` if None
+) -> Method:  # untrained, on the device
     "The method that a configuration asks for."
-    return METHODS[config.method](config, station_dim, hour_dim, PERIOD_HOURS[config.data.period], covariate_dim)
+    length = PERIOD_HOURS[config.data.period]
+    method = METHODS[config.method](config, station_dim, hour_dim, length, covariate_dim)
+    return method.to(device or default_device(config.train.accelerator))
+
+# %% ../../nbs/08_pipeline/05_methods.ipynb #ba9313bd
+def init_method(
+    config: ExperimentConfig,  # method
+    train: TrafficDataset,  # what it is fitted on; for the sizes of its condition
+    seed: int,  # of the run
+    device: torch.device | None = None,  # that of `train.accelerator` if None
+) -> Method:  # untrained
+    "The method with the initial weights of the seed."
+    first = train.condition[:1]
+    covariate_dim = 0 if first.covariates is None else first.covariates.shape[-1]
+    with isolated_seed(seed, 20):
+        return build_method(config, first.station_table.shape[1], first.hour_emb.shape[-1], covariate_dim, device)
+
+
+def fit_and_save(
+    config: ExperimentConfig,  # method
+    training_args: TrainingArguments,  # settings of the training
+    train: TrafficDataset,  # to fit
+    validation: TrafficDataset | None,  # to stop by
+    seed: int,  # of the run
+    folder: Path,  # of the run
+    fabric: FabricLike | None,  # the processes that share each batch; None for one process
+    on_update: Callable[[int, float], None] | None,  # see `train`
+) -> None:
+    "Train from the initial weights or the checkpoint, and write the weights; of several processes the first writes."
+    method = init_method(config, train, seed, fabric and fabric.device)
+    load_initial_weights(method.network, folder)
+    shared = {"fabric": fabric} if fabric else {}  # only diffusion has it
+    checkpoint = folder / "checkpoint.pt"
+    history = method.fit(train, training_args, fold_seed(seed, 21), checkpoint, on_update, validation, **shared)
+    if fabric is None or fabric.global_rank == 0:
+        save_trained(method, history, folder)
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #a0130521
 @contextmanager
@@ -214,7 +255,8 @@ def make_training_args(
     share = config.weekday_randomization
     if share is None:
         share = choose_weekday_randomization(train)
-    return TrainingArguments(**{**config.model_dump(), "weekday_randomization": share})
+    settings = config.model_dump(exclude={"n_processes", "accelerator"})
+    return TrainingArguments(**{**settings, "weekday_randomization": share})
 
 
 def load_training_args(
@@ -242,20 +284,55 @@ def train_method(
     """Train the method, or read its weights (section 5.4). A fine-tuned run starts from the weights in `init`.
 
     Files: `weekdays.json`, `checkpoint.pt`, `training_log.jsonl`, `history.parquet`, `weights.safetensors`, on demand
-    `tensorboard`.
+    `tensorboard`. Raises `InputError` if several processes are wanted and lightning-fabric is not installed.
     """
-    condition = data.train.condition
-    first = condition[:1]
-    covariate_dim = 0 if first.covariates is None else first.covariates.shape[-1]
-    with isolated_seed(seed, 20):
-        method = build_method(config, condition.station_table.shape[1], first.hour_emb.shape[-1], covariate_dim)
     if not (folder / "weights.safetensors").exists():
-        load_initial_weights(method.network, folder)
-        training_args, checkpoint = load_training_args(config, data.train, folder), folder / "checkpoint.pt"
+        training_args = load_training_args(config, data.train, folder)
+        fit = partial(fit_and_save, config, training_args, data.train, data.validation, seed, folder)
         with progress_callback(progress, training_args.n_updates, "train") as on_update:
-            history = method.fit(data.train, training_args, fold_seed(seed, 21), checkpoint, on_update, data.validation)
-        save_trained(method, history, folder)
-    return load_trained(method, folder)
+            if config.train.n_processes == 1:
+                fit(None, on_update)
+            else:
+                with updates_of_processes(on_update) as sender:
+                    job = partial(fit_in_process, fit, config.n_threads, sender)
+                    launch(config.train.n_processes, job, accelerator=default_device(config.train.accelerator).type)
+    return load_trained(init_method(config, data.train, seed), folder)
+
+# %% ../../nbs/08_pipeline/05_methods.ipynb #23f48ce2
+@contextmanager
+def updates_of_processes(
+    on_update: Callable[[int, float], None],  # called here, in a thread
+) -> Iterator[Connection]:  # for the process that reports
+    "A pipe whose messages, updates done and loss, are passed on to `on_update`."
+    receiver, sender = multiprocessing.get_context("spawn").Pipe(duplex=False)
+
+    def pass_on() -> None:
+        with suppress(EOFError, OSError):  # the pipe ends with the processes, perhaps within a message
+            while True:
+                on_update(*receiver.recv())
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    try:
+        yield sender
+    finally:
+        sender.close()
+        thread.join()
+
+
+def fit_in_process(
+    fit: Callable[[FabricLike, Callable | None], None],  # `fit_and_save` of a run
+    n_threads: int,  # of this process
+    sender: Connection,  # to the process that shows the progress
+    fabric: FabricLike,  # of this process
+) -> None:
+    "What each of several processes does."
+    torch.set_num_threads(n_threads)
+
+    def report(update: int, loss: float) -> None:
+        sender.send((update, loss))
+
+    fit(fabric, report if fabric.global_rank == 0 else None)
 
 # %% ../../nbs/08_pipeline/05_methods.ipynb #4b0c1d53
 MAX_CONDITIONS = 192  # stations and days that teacher samples are drawn for

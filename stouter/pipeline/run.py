@@ -7,7 +7,7 @@ __all__ = ['files_of', 'record_inputs', 'check_inputs', 'start_run', 'run', 'des
            'load_run']
 
 # %% ../../nbs/08_pipeline/09_run.ipynb #37ad51fa
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
@@ -40,7 +40,7 @@ from .joint_field import load_or_fit_field, past_of_field
 from .methods import DISPLAY_NAMES, Method, distill_method, train_method
 from .places import add_sites, city_places, run_places
 from .population import check_population
-from .provenance import hash_files, no_progress, provenance
+from .provenance import check_accelerator, hash_files, no_progress, provenance
 from .run_folder import check_finished, lock_run, read_run
 from .scales import SCALES_FILE, read_scales
 from .sources import check_counts, input_files
@@ -107,18 +107,19 @@ def start_run(
 ) -> TextIO:  # the lock; keep it as long as the run works
     """Lock the folder, keep the weights to start from, and record provenance.
 
-    Raises `InputError` if the folder holds another run, is in use or cannot be written, or if counts or weights to
-    start from cannot be had.
+    Raises `InputError` if the folder holds another run, is in use or cannot be written, or if counts, weights to
+    start from or a GPU cannot be had.
     """
     check_counts(config, folder)
     check_covariates(config.data, folder)
     check_population(config.data, folder)
+    check_accelerator(config.train.accelerator, config.train.n_processes)
     lock = lock_run(folder, config, seed)
     torch.set_num_threads(config.n_threads)
     check_inputs(config, folder, progress)
     initial = copy_initial(config, folder)
     if not (folder / "metrics.json").exists():
-        record = {**provenance(), "inputs": record_inputs(config, folder, progress)}
+        record = {**provenance(config.train.accelerator), "inputs": record_inputs(config, folder, progress)}
         write_json(folder / "provenance.json", {**record, "init": initial} if initial else record)
     return lock
 
@@ -177,7 +178,7 @@ class RunResults:
     method: Method  # what generates
 
     @property
-    def samples(self) -> dict[str, Tensor]:  # name -> scaled samples (S, B, L) of the test periods
+    def samples(self) -> Mapping[str, Tensor]:  # name -> scaled samples (S, B, L) of the test periods
         "Samples of the trained method and of the reference methods."
         return read_samples(self.folder, DISPLAY_NAMES[self.config.method])
 

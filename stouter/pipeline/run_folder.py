@@ -134,7 +134,10 @@ def try_lock(
     return True
 
 # %% ../../nbs/08_pipeline/01_run_folder.ipynb #85162145
-NON_RESULT_FIELDS = {"train.tensorboard", "data.licence"}  # change no number; a run may be resumed with others
+NON_RESULT_FIELDS = {  # change no number beyond its last digits; a run may be resumed with others
+    *("train.tensorboard", "train.n_processes", "train.accelerator"),
+    "data.licence",
+}
 RESULT_FILES = ("checkpoint.pt", "weights.safetensors", "samples.safetensors", "metrics.json")
 
 

@@ -60,6 +60,12 @@ class DiffusionGenerator:
         "The denoiser: all weights of the method."
         return self.denoiser
 
+    def to(self, device: torch.device) -> "DiffusionGenerator":
+        "The same generator, its weights and its noise schedule moved to `device`."
+        self.denoiser.to(device)
+        self.objective = type(self.objective)(self.objective.schedule.to(device))
+        return self
+
     def fit(
         self,
         train_set: TrafficDataset,  # training samples
