@@ -17,15 +17,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stouter.data.traffic import is_weekend
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.marginals import jsd_pooled
 from stouter.evaluation.proper_scores import crps
 from stouter.evaluation.spatial import distance_bins, knn_weights, morans_i
-from stouter.evaluation.sums import day_correlation, dependence, heldout_week_residuals, midnight_jump_ratio, sum_scores
+from stouter.evaluation.sums import (
+    day_correlation,
+    dependence,
+    expected_days,
+    heldout_week_residuals,
+    midnight_jump_ratio,
+    sum_scores,
+)
 from stouter.files import write_json
 from stouter.joint.calibration import calibrate_field, generate_joint
-from stouter.joint.field import LatentField
+from stouter.joint.field import white_field
+from stouter.joint.inversion import noise_size
 from stouter.joint.references import bootstrap_stretches, gaussian_copula, schaake_shuffle
 from stouter.pipeline.run import RunResults, load_run
 
@@ -37,16 +44,10 @@ def ordinal(days: pd.DatetimeIndex) -> np.ndarray:
     return np.array([day.toordinal() for day in days.tz_localize(None)])
 
 
-def profiles(train: np.ndarray, train_weekend: np.ndarray, weekend: np.ndarray) -> np.ndarray:
-    "(N, Q, L) mean training day of each station and type of day; train (N, P, L)."
-    by_type = [np.nanmean(train[:, train_weekend == kind], axis=1) for kind in (False, True)]
-    return np.stack([by_type[int(kind)] for kind in weekend], axis=1)
-
-
 def measure(
     real: np.ndarray,  # (N, Q, L) test days
     generated: np.ndarray,  # (S, N, Q, L)
-    expected: np.ndarray,  # (N, Q, L) see `profiles`
+    expected: np.ndarray,  # (N, Q, L) see `expected_days`
     lonlat: np.ndarray,  # (N, 2) degrees
     day: np.ndarray,  # (Q,) ordinal numbers
 ) -> dict:
@@ -96,24 +97,24 @@ def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
     start = time.process_time()
     field, rounds = calibrate_field(run.method, data.known, lonlat, days, run.seed, n_rounds, n_samples=6)
     seconds = {"calibration": time.process_time() - start}
-    white = LatentField(field.origin, (), (0.0, 1.0), (0.0, 1.0), direction=field.direction)
+    white = white_field(noise_size(run.method, data.known.x.shape[1]))
     train, real = data.known.cube.numpy(), data.test.cube.numpy()
     weekday, test_weekday = (p.hour_of_week[:, 0] // 24 for p in (data.train_periods, data.test_periods))
-    weekend, test_weekend = (is_weekend(p.hour_of_week[:, 0]) for p in (data.train_periods, data.test_periods))
-    expected, rng = profiles(train, weekend, test_weekend), np.random.default_rng(run.seed)
+    week, rng = data.train_periods.hour_of_week, np.random.default_rng(run.seed)
+    expected = expected_days(train, week, data.test_periods.hour_of_week)
     samples = {}
     for name, noise in (("independent", white), ("field", field)):
         start, condition = time.process_time(), data.test.condition
         samples[name] = generate_joint(run.method, condition, noise, lonlat, test_days, n_samples, run.seed)
         seconds[name] = time.process_time() - start
-    residual = train - profiles(train, weekend, weekend)
+    residual = train - expected_days(train, week, week)
     samples["Schaake shuffle"] = schaake_shuffle(samples["independent"], train, weekday, test_weekday, rng)
     samples["Gaussian copula"] = gaussian_copula(samples["independent"], residual, rng)
     samples["real stretches"] = np.nan_to_num(bootstrap_stretches(train, weekday, test_weekday, n_samples, rng))
     shown = {"real": real[None], **{name: samples[name][:N_SHOWN] for name in ("independent", "field")}}
     return {
         "methods": {name: measure(real, x, expected, lonlat, test_days) for name, x in samples.items()},
-        "training_weeks": training_weeks(train, data.train_periods.hour_of_week, lonlat, days, real[:, -7:]),
+        "training_weeks": training_weeks(train, week, lonlat, days, real[:, -7:]),
         "distance_km": distance_bins(lonlat, N_BINS)[0].tolist(),
         "field": asdict(field),
         "rounds": rounds.round(4).to_dict("list"),

@@ -45,7 +45,7 @@ def test_field_agrees_with_a_dense_cholesky_factor():
 @pytest.mark.parametrize("memory", [(0.0, 0.0, 0.0), (0.0, 0.9, 0.0), (0.9, 0.9, 0.9), (0.5, 0.2, 0.8)])
 def test_every_value_is_standard_normal(memory):
     np.testing.assert_allclose(np.linalg.norm(moving_average(*memory)), 1, rtol=1e-12)
-    field = LatentField((0.0, 0.0), (3.0,), (0.3, 0.3, 0.4), (0.1, 0.4, 0.5), memory, memory, 0.97, 4.0)
+    field = LatentField((0.0, 0.0), (3.0,), (0.3, 0.3, 0.4), (0.1, 0.4, 0.5), memory, memory, 0.97)
     sample, day = (v.ravel() for v in np.meshgrid(np.arange(400), np.arange(700_000, 700_004), indexing="ij"))
     lonlat = np.tile([0.01, 0.02], (len(day), 1))
     noise = draw_noise(field, lonlat, 0 * day, day, sample, seed=5).reshape(400, -1)

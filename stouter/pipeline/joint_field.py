@@ -38,7 +38,7 @@ def field_from_tensors(
     return LatentField(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 # %% ../../nbs/08_pipeline/07e_joint_field.ipynb #1601982e
-CALIBRATION_VERSION = 2  # raised when the calibration changes: fields of another one are made again
+CALIBRATION_VERSION = 3  # raised when the calibration changes: fields of another one are made again
 
 
 def load_or_fit_field(
