@@ -34,6 +34,7 @@ from ..evaluation.score_card import tidy_scores
 from ..files import atomic_write, load_tensors, read_json, write_json
 from ..graphs.scale_head import knn_predict, log_r2, predict
 from .dataset import City, Datasets, Embeddings
+from .joint_field import sample_jointly, score_sums
 from .methods import DISPLAY_NAMES, Method
 from .provenance import no_progress
 from .scales import comparable_features, fit_scale_head
@@ -85,13 +86,18 @@ def generate_samples(
     seed: int,  # of the run
     folder: Path,  # of the run
     progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
+    stations: pd.DataFrame | None = None,  # lon, lat of those with traffic, for `evaluation.joint`
 ) -> dict[str, Tensor]:  # name -> scaled samples (S, B, L) of the test periods
     "Samples of the trained method and of every reference method, generated or read. Files: `samples.safetensors`."
     path, n, name = folder / "samples.safetensors", config.evaluation.n_samples, DISPLAY_NAMES[config.method]
     if not path.exists():
         condition = data.test.condition
         with progress(total=n * len(condition), desc="sample", unit="period") as bar:
-            samples = {name: method.sample(condition, n, make_generator(seed, 30), on_batch=bar.update)}
+            if config.evaluation.joint:
+                sampling = config.diffusion.model_dump_json()
+                samples = {name: sample_jointly(method, data, stations, n, sampling, seed, folder)}
+            else:
+                samples = {name: method.sample(condition, n, make_generator(seed, 30), on_batch=bar.update)}
         for baseline in select_baselines(config, data):
             generator = make_generator(seed, 31 + list(BASELINES).index(baseline))
             samples[baseline] = sample_baseline(baseline, data, n, generator)
@@ -335,6 +341,9 @@ def evaluate_run(
         predicted_scaler, quality = predict_scale(config, city, embeddings, data, seed)
         evaluator = make_evaluator(config, city, data, seed, predicted_scaler)
         metrics = {name: evaluator.row(x.numpy()) for name, x in samples.items()} | evaluator.real_rows(data.history)
+        if config.evaluation.joint and config.evaluation.n_samples > 1:
+            for name, x in samples.items():
+                metrics[name] |= score_sums(data, city.traffic.stations, x.numpy())
         measure_costs(method, config, data.test.condition, seed, folder)
         with atomic_write(folder / "metrics.parquet") as part:
             tidy_scores(metrics, config.name, seed).dropna().to_parquet(part)
