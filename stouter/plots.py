@@ -22,8 +22,8 @@ from .evaluation.calibration import central_interval
 from .evaluation.metrics import metric_goals
 from .evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
 from .evaluation.realism import REALISM_GOALS
-from .evaluation.sums import SUM_GOALS
 from .evaluation.score_card import ScoreCard, cell_text, difference, score_card
+from .evaluation.sums import SUM_GOALS
 from .files import atomic_write
 from .style import COLOURS
 

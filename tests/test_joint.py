@@ -114,9 +114,10 @@ def test_inverted_days_come_back(tmp_path):
     assert (again - x).abs().max() < 1e-3 and 0.5 < noise.std() < 2
 
 
-def test_field_is_reused_and_does_not_depend_on_the_parts(tmp_path):
-    "Stations and samples asked for together or alone have the same joint noise."
-    rng, field = np.random.default_rng(3), LatentField((9.19, 45.46), (1.0,), (0.3, 0.4, 0.3), (0.1, 0.6, 0.3), midnight=0.8)
+def test_noise_does_not_depend_on_the_order_of_the_parts():
+    "Stations, days and samples in one piece, or shuffled in five."
+    rng = np.random.default_rng(3)
+    field = LatentField((9.19, 45.46), (1.0,), (0.3, 0.4, 0.3), (0.1, 0.6, 0.3), midnight=0.8)
     lonlat = np.stack([9.19 + rng.uniform(0, 0.05, 6), 45.46 + rng.uniform(0, 0.04, 6)], axis=1)
     place, day, sample = (v.ravel() for v in np.meshgrid(range(6), 735_000 + np.arange(9), range(3), indexing="ij"))
     whole = draw_noise(field, lonlat[place], place, day, sample, seed=4)

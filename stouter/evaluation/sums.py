@@ -104,7 +104,7 @@ def heldout_week_residuals(
     days: np.ndarray,  # (N, P, L) days in order, NaN = missing
     hour_of_week: np.ndarray,  # (P, L) Sunday 00:00 = 0
 ) -> list[tuple[np.ndarray, np.ndarray]]:  # for each week: its 7 positions, and its residuals (N, 7, L)
-    "Whole weeks, counted from the last day, about the days outside the week, as large as those of a new week about all."
+    "Whole weeks, counted from the last day, about the days outside them, as large as those of a new week about all."
     weekend, found = is_weekend(hour_of_week[:, 0]), []
     position, n_days = np.arange(days.shape[1]), days.shape[1]
     for first in range(n_days % 7, n_days, 7):

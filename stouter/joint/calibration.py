@@ -75,7 +75,8 @@ def fit_memory(
 # %% ../../nbs/07b_joint/03_calibration.ipynb #04d73520
 BIN_QUANTILES = (0.02, 0.06, 0.15, 0.3, 0.5, 0.75)  # of the distances of pairs: edges of the bins
 LENGTH_QUANTILES = (0.01, 0.05, 0.2, 0.5, 1.0)  # of the distances of pairs: length scales of the local parts
-STEP, JUMP_STEP = 0.7, 1.5  # of the difference of real and generated moments that the latent ones are moved by in a round
+STEP = 0.7  # of the difference of real and generated moments that the latent ones are moved by in a round
+JUMP_STEP = 1.5  # the same of the jump
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files import InputError, atomic_write, hash_arrays, load_tensors
 from ..evaluation.sums import expected_days, joint_scores
+from ..files import InputError, atomic_write, hash_arrays, load_tensors
 from ..joint.calibration import calibrate_field, generate_joint
 from ..joint.field import LatentField
 from ..joint.forecast import PastNoise, measure_past
