@@ -200,6 +200,7 @@ def calibrate_field(
         return mean_dependence([(at, residual[:, at]) for at, _ in weeks], day, pairs) | {"jump": jump}
 
     real = mean_dependence(weeks, day, pairs) | {"jump": np.zeros(1)}
+    step = dict.fromkeys(real, STEP) | {"jump": JUMP_STEP}
     latent, directions = {**real, "jump": real["midnight"][:1]}, noise_directions(method, train, lonlat, day, seed)
     for number in range(n_rounds):
         field = fit_field(latent, pairs, directions)
@@ -207,9 +208,7 @@ def calibrate_field(
         each = [moments(city) for city in cities]
         generated = {name: np.mean([found[name] for found in each], 0) for name in real}
         rounds.append((squared_difference(real, generated), number, field, generated))
-        for name in real:
-            step = JUMP_STEP if name == "jump" else STEP
-            latent[name] = np.clip(latent[name] + step * (real[name] - generated[name]), -1, 1)
+        latent = {name: np.clip(latent[name] + step[name] * (real[name] - generated[name]), -1, 1) for name in real}
     rows = [
         (number, name, lag, real[name][lag], value)
         for _, number, _, generated in rounds
