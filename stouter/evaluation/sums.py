@@ -221,9 +221,9 @@ def joint_scores(
 ) -> dict[str, float]:  # metric -> value, names of `SUM_GOALS`; those that the days are too few for are left out
     "Scores of sums, day-to-day correlation of samples minus that of real days, and jumps. Raises as `sum_scores`."
     days = np.where(np.isfinite(real), generated, np.nan)
-    of_real, of_generated = (day_correlation(x - expected, day) for x in (real, days.reshape(-1, *real.shape[1:])))
+    of_generated = np.mean([day_correlation(city - expected, day) for city in days])
     scores = sum_scores(real, generated, lonlat) | {
-        "day_correlation_difference": of_generated - of_real,
+        "day_correlation_difference": float(of_generated) - day_correlation(real - expected, day),
         "midnight_jump_ratio": midnight_jump_ratio(real, generated, day),
         "sunday_jump_ratio": midnight_jump_ratio(real, generated, day, weekday=6),
     }
