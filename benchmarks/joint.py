@@ -17,19 +17,26 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stouter.data.traffic import is_weekend
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.marginals import jsd_pooled
 from stouter.evaluation.proper_scores import crps
 from stouter.evaluation.spatial import distance_bins, knn_weights, morans_i
-from stouter.evaluation.sums import day_correlation, dependence, heldout_week_residuals, midnight_jump_ratio, sum_scores
+from stouter.evaluation.sums import (
+    day_correlation,
+    dependence,
+    expected_days,
+    heldout_week_residuals,
+    midnight_jump_ratio,
+    sum_scores,
+)
 from stouter.files import write_json
 from stouter.joint.calibration import calibrate_field, generate_joint
-from stouter.joint.field import LatentField
+from stouter.joint.field import white_field
+from stouter.joint.inversion import noise_size
 from stouter.joint.references import bootstrap_stretches, gaussian_copula, schaake_shuffle
 from stouter.pipeline.run import RunResults, load_run
 
-N_BINS, N_SHOWN, EVENING = 5, 3, 19  # bins of distance; samples in the figure; hour of the map
+N_BINS, N_SHOWN, EVENING, N_LONG = 5, 3, 19, 2  # bins of distance; samples in the figure; hour of the map; long samples
 
 
 def ordinal(days: pd.DatetimeIndex) -> np.ndarray:
@@ -37,16 +44,10 @@ def ordinal(days: pd.DatetimeIndex) -> np.ndarray:
     return np.array([day.toordinal() for day in days.tz_localize(None)])
 
 
-def profiles(train: np.ndarray, train_weekend: np.ndarray, weekend: np.ndarray) -> np.ndarray:
-    "(N, Q, L) mean training day of each station and type of day; train (N, P, L)."
-    by_type = [np.nanmean(train[:, train_weekend == kind], axis=1) for kind in (False, True)]
-    return np.stack([by_type[int(kind)] for kind in weekend], axis=1)
-
-
 def measure(
     real: np.ndarray,  # (N, Q, L) test days
     generated: np.ndarray,  # (S, N, Q, L)
-    expected: np.ndarray,  # (N, Q, L) see `profiles`
+    expected: np.ndarray,  # (N, Q, L) see `expected_days`
     lonlat: np.ndarray,  # (N, 2) degrees
     day: np.ndarray,  # (Q,) ordinal numbers
 ) -> dict:
@@ -89,31 +90,58 @@ def training_weeks(train: np.ndarray, week: np.ndarray, lonlat: np.ndarray, day:
     }
 
 
+def week_correlation(days: np.ndarray) -> float:  # days (N, P, L); NaN with fewer than three weeks
+    "Correlation of the means of following weeks about the mean of all, all stations together."
+    n = days.shape[1] // 7
+    if n < 3:
+        return float("nan")
+    weeks = np.nanmean(days[:, -7 * n :].reshape(len(days), n, -1), axis=2)
+    weeks -= weeks.mean(1, keepdims=True)
+    before, after = weeks[:, :-1], weeks[:, 1:]
+    return float((before * after).sum() / np.sqrt((before**2).sum() * (after**2).sum()))
+
+
+def compare_training_days(real: np.ndarray, cities: dict[str, np.ndarray], day: np.ndarray) -> dict:
+    "What the test week is too short for: weeks after weeks and midnights of Sundays, on generated training days."
+    rows = {"real": {"week_correlation": week_correlation(real), "sunday_jump_ratio": 1.0, "midnight_jump_ratio": 1.0}}
+    for name, samples in cities.items():
+        samples = np.where(np.isfinite(real), samples, np.nan)
+        rows[name] = {
+            "week_correlation": float(np.mean([week_correlation(city) for city in samples])),
+            "sunday_jump_ratio": midnight_jump_ratio(real, samples, day, weekday=6),
+            "midnight_jump_ratio": midnight_jump_ratio(real, samples, day),
+        }
+    return rows
+
+
 def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
     "All methods of one run."
     data, lonlat = run.data, run.city.traffic.stations[["lon", "lat"]].to_numpy()
     days, test_days = ordinal(data.train_periods.days), ordinal(data.test_periods.days)
     start = time.process_time()
-    field, rounds = calibrate_field(run.method, data.known, lonlat, days, run.seed, n_rounds, n_samples=6)
+    field, rounds = calibrate_field(run.method, data.known, lonlat, days, run.seed, n_rounds)
     seconds = {"calibration": time.process_time() - start}
-    white = LatentField(field.origin, (), (0.0, 1.0), (0.0, 1.0), direction=field.direction)
+    white = white_field(noise_size(run.method, data.known.x.shape[1]))
     train, real = data.known.cube.numpy(), data.test.cube.numpy()
     weekday, test_weekday = (p.hour_of_week[:, 0] // 24 for p in (data.train_periods, data.test_periods))
-    weekend, test_weekend = (is_weekend(p.hour_of_week[:, 0]) for p in (data.train_periods, data.test_periods))
-    expected, rng = profiles(train, weekend, test_weekend), np.random.default_rng(run.seed)
-    samples = {}
+    week, rng = data.train_periods.hour_of_week, np.random.default_rng(run.seed)
+    expected = expected_days(train, week, data.test_periods.hour_of_week)
+    samples, on_training_days = {}, {}
     for name, noise in (("independent", white), ("field", field)):
         start, condition = time.process_time(), data.test.condition
         samples[name] = generate_joint(run.method, condition, noise, lonlat, test_days, n_samples, run.seed)
         seconds[name] = time.process_time() - start
-    residual = train - profiles(train, weekend, weekend)
+        known = run.method, data.known.condition, noise, lonlat, days
+        on_training_days[name] = generate_joint(*known, N_LONG, run.seed)
+    residual = train - expected_days(train, week, week)
     samples["Schaake shuffle"] = schaake_shuffle(samples["independent"], train, weekday, test_weekday, rng)
     samples["Gaussian copula"] = gaussian_copula(samples["independent"], residual, rng)
     samples["real stretches"] = np.nan_to_num(bootstrap_stretches(train, weekday, test_weekday, n_samples, rng))
     shown = {"real": real[None], **{name: samples[name][:N_SHOWN] for name in ("independent", "field")}}
     return {
         "methods": {name: measure(real, x, expected, lonlat, test_days) for name, x in samples.items()},
-        "training_weeks": training_weeks(train, data.train_periods.hour_of_week, lonlat, days, real[:, -7:]),
+        "training_weeks": training_weeks(train, week, lonlat, days, real[:, -7:]),
+        "on_training_days": compare_training_days(train, on_training_days, days),
         "distance_km": distance_bins(lonlat, N_BINS)[0].tolist(),
         "field": asdict(field),
         "rounds": rounds.round(4).to_dict("list"),
@@ -124,6 +152,7 @@ def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
         "samples": n_samples,
         "updates": run.config.train.n_updates,
         "base_channels": run.config.denoiser.base_channels,
+        "start": run.config.init or "random",
         "lonlat": lonlat.round(5).tolist(),
         "city": {name: np.nanmean(x, 1).reshape(len(x), -1).round(4).tolist() for name, x in shown.items()},
         "map": {name: (x - expected)[:, :, 2, EVENING].round(3).tolist() for name, x in shown.items()},

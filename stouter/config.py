@@ -381,6 +381,9 @@ class EvaluationConfig(Config):
         16, ge=1, description="generated samples of each test period; with one, CRPS is the MAE and there is no band"
     )
     slow_references: bool = Field(False, description="quantiles by gradient boosting as a reference; half a minute")
+    joint: bool = Field(
+        False, description="whether the samples are joint over stations and days, and sums over them are scored"
+    )
 
 # %% ../nbs/00_core/01_config.ipynb #373d934c
 class ExperimentConfig(Config):
@@ -426,6 +429,8 @@ class ExperimentConfig(Config):
             raise ValueError(
                 "data.population is read with graph.station_features log_counts only; leave one of them out"
             )
+        if self.evaluation.joint and (self.data.period, self.data.protocol) != ("day", "new_days"):
+            raise ValueError("evaluation.joint: needs data.period day and data.protocol new_days; leave it out")
         if self.distillation and diffusion.sampler != "dpmpp_2m":
             raise ValueError(
                 f"distillation is for the sampler dpmpp_2m, not for {diffusion.sampler}; leave it out or change that"

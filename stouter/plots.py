@@ -23,6 +23,7 @@ from .evaluation.metrics import metric_goals
 from .evaluation.real_baselines import REAL_OTHER_DAY, REAL_SAME_DAY
 from .evaluation.realism import REALISM_GOALS
 from .evaluation.score_card import ScoreCard, cell_text, difference, score_card
+from .evaluation.sums import SUM_GOALS
 from .files import atomic_write
 from .style import COLOURS
 
@@ -329,15 +330,16 @@ def plot_score_card(
 def run_score_cards(
     table: pd.DataFrame,  # tidy scores of one dataset, see `score_card`
     n_samples: int,  # S that each method drew
-) -> dict[str, ScoreCard]:  # "scores" and, where there are any, "realism"
+) -> dict[str, ScoreCard]:  # "scores" and, where there are any, "realism" and "sums"
     "The cards of one run, one study or one evaluation."
     physical = {name: "lower" for name in table.metric if name.endswith("_physical")}
     parts = {
         "scores": metric_goals(n_samples) | physical,
         "realism": {name: goal for name, goal in REALISM_GOALS.items() if goal is not None},
+        "sums": SUM_GOALS,
     }
-    realistic = table.metric.isin(REALISM_GOALS)
-    shown = {"scores": table[~realistic], "realism": table[realistic]}
+    realistic, of_sums = table.metric.isin(REALISM_GOALS), table.metric.isin(SUM_GOALS)
+    shown = {"scores": table[~realistic & ~of_sums], "realism": table[realistic], "sums": table[of_sums]}
     return {name: score_card(shown[name], goals) for name, goals in parts.items() if len(shown[name])}
 
 

@@ -16,7 +16,7 @@ from scipy.linalg import solve, toeplitz
 
 from ..data.dataset import TrafficDataset
 from ..files import InputError, hash_arrays
-from .field import CHUNK, MEMORY, LatentField, day_vectors, draw_noise, moving_average, shared_chunk
+from .field import CHUNK, MEMORY, LatentField, draw_noise, moving_average, shared_chunk
 from .inversion import invert_days
 from ..training.batches import make_generator
 from ..training.generator import DiffusionGenerator
@@ -82,7 +82,7 @@ def measure_past(
     noise = np.full((n * p, train.x.shape[1]), np.nan)
     noise[rows] = invert_days(method, train.condition[rows], train.x[rows], n_steps=20, n_iterations=3).numpy()
     noise = noise.reshape(n, p, -1)[:, -n_days:]
-    u, g, h = day_vectors(field.direction, field.midnight_hours)
+    u, g, h = field.vectors
     level, morning, evening = (noise @ v for v in (u, g, h))
     level, morning, evening = (x / max(np.sqrt(np.nanmean(x**2)), 1e-9) for x in (level, morning, evening))
     a = moving_average(*field.memory)
@@ -139,7 +139,7 @@ def draw_forecast(
 ) -> np.ndarray:  # (B, L) float32
     "`draw_noise` given the past; days that do not follow it within `MEMORY` days are unconditional."
     noise = draw_noise(field, lonlat, key, day, sample, seed).astype(np.float64)
-    lead, (u, g, h) = day - past.day[-1], day_vectors(field.direction, field.midnight_hours)
+    lead, (u, g, h) = day - past.day[-1], field.vectors
     ids, first, pair = np.unique(np.stack([key, sample]), axis=1, return_index=True, return_inverse=True)
     n, d, share = ids.shape[1], len(past.day), field.level[0]
     items = np.repeat(first, d)

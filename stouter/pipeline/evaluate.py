@@ -37,6 +37,7 @@ from ..evaluation.streaming import streaming_means
 from ..files import atomic_write, load_tensors, merge_tensors, read_json, write_json
 from ..graphs.scale_head import knn_predict, log_r2, predict
 from .dataset import City, Datasets, Embeddings
+from .joint_field import sample_jointly, score_sums
 from .methods import DISPLAY_NAMES, Method
 from .provenance import no_progress
 from .scales import comparable_features, fit_scale_head
@@ -88,6 +89,7 @@ def generate_samples(
     seed: int,  # of the run
     folder: Path,  # of the run
     progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
+    stations: pd.DataFrame | None = None,  # lon, lat of those with traffic, for `evaluation.joint`
 ) -> Mapping[str, Tensor]:  # name -> scaled samples (S, B, L) of the test periods
     """Samples of the trained method and of every reference method, generated or read. Files: `samples.safetensors`.
 
@@ -100,12 +102,15 @@ def generate_samples(
             files[method_name] = file = folder / "samples" / f"{len(files)}.safetensors"
             if file.exists():
                 continue
-            if method_name == name:
-                with progress(total=n * len(condition), desc="sample", unit="period") as bar:
-                    samples = method.sample(condition, n, make_generator(seed, 30), on_batch=bar.update)
-            else:
+            if method_name != name:
                 generator = make_generator(seed, 31 + list(BASELINES).index(method_name))
                 samples = sample_baseline(method_name, data, n, generator)
+            elif config.evaluation.joint:
+                sampling = config.diffusion.model_dump_json()
+                samples = sample_jointly(method, data, stations, n, sampling, seed, folder)
+            else:
+                with progress(total=n * len(condition), desc="sample", unit="period") as bar:
+                    samples = method.sample(condition, n, make_generator(seed, 30), on_batch=bar.update)
             with atomic_write(file) as part:
                 save_file({"x": samples.float().contiguous()}, part)
         merge_tensors(path, files)
@@ -374,6 +379,9 @@ def evaluate_run(
         predicted_scaler, quality = predict_scale(config, city, embeddings, data, seed)
         evaluator = make_evaluator(config, city, data, seed, predicted_scaler)
         metrics = {name: evaluator.row(x.numpy()) for name, x in samples.items()} | evaluator.real_rows(data.history)
+        if config.evaluation.joint and config.evaluation.n_samples > 1:
+            for name, x in samples.items():
+                metrics[name] |= score_sums(data, city.traffic.stations, x.numpy())
         measure_costs(method, config, data.test.condition, seed, folder)
         with atomic_write(folder / "metrics.parquet") as part:
             tidy_scores(metrics, config.name, seed).dropna().to_parquet(part)

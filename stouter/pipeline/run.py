@@ -142,7 +142,7 @@ def run(
     method = train_method(config, data, seed, folder, progress)
     if config.distillation:
         method = distill_method(config.distillation, method, data.train, seed, folder, progress)
-    samples = generate_samples(method, config, data, seed, folder, progress)
+    samples = generate_samples(method, config, data, seed, folder, progress, city.traffic.stations)
     metrics = evaluate_run(samples, method, config, city, embeddings, data, seed, folder)
     lock.close()
     return metrics
