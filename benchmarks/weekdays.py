@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/weekdays.py milan_28 --week 0 --updates 400
     OMP_NUM_THREADS=1 python benchmarks/weekdays.py milan_28 --test --samples 64 --shares 1 0.9 0.5
 
-The row `pools` has no network: the leave-one-week-out error by which a run chooses its share. With `--test` all
-training days are trained on and the test days are evaluated. Scales and embeddings are those of all training days, the
-same for all shares. A share in the file is not trained again. There is one seed: a difference below one per cent is
-within noise.
+The row `pools` has no network: the leave-one-week-out error by which a run chooses its share. The row `weeks` has none
+either: day-of-week errors of real weeks, and of weekday means that are pooled with the means of their day type. With
+`--shares` and nothing behind it only these two rows are written. With `--test` all training days are trained on and
+the test days are evaluated. Scales and embeddings are those of all training days, the same for all shares. A share in
+the file is not trained again. There is one seed: a difference below one per cent is within noise.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from stouter.config import ExperimentConfig
@@ -30,6 +32,7 @@ from stouter.training.batches import make_generator
 from stouter.training.state import TrainingArguments
 from stouter.training.weekdays import choose_weekday_randomization, pool_crps
 
+POOLED = (0.0, 0.25, 0.5, 0.75, 1.0)  # weights of the mean of a day type in the mean of a weekday
 PRINTED = ("crps", "jsd_pooled", "day_of_week_error", "coverage_80", "cpu_seconds")
 
 
@@ -80,6 +83,51 @@ def all_days(known: TrafficDataset, test: TrafficDataset) -> list[float]:
     return day_of_week_means(days, days[None], hours)[0].tolist()
 
 
+def profile_error(real: np.ndarray, other: np.ndarray) -> float:
+    "`day_of_week_error` of two profiles of the week, Sunday to Saturday."
+    days = np.repeat(np.stack([real, other])[:, None, :, None], 24, axis=3)
+    return day_of_week_error(days[0], days[1:], np.arange(168).reshape(7, 24))
+
+
+def week_profile(mean: np.ndarray, weekday: np.ndarray, days: np.ndarray, share: float = 0.0) -> np.ndarray:
+    "Weekday means of some days, from Sunday, each pooled with the mean of its day type, which has the weight `share`."
+    own = np.array([mean[days][weekday[days] == day].mean() for day in range(7)])
+    is_weekend = np.arange(7) % 6 == 0
+    of_type = [mean[days][is_weekend[weekday[days]] == kind].mean() for kind in (False, True)]
+    return (1 - share) * own + share * np.where(is_weekend, of_type[1], of_type[0])
+
+
+def week_errors(known: TrafficDataset, test: TrafficDataset) -> dict:
+    "Day-of-week errors without a network: of real weeks, of means of training days, and on weeks left out of these."
+    cube = torch.cat([known.cube, test.cube], 1).numpy()
+    hours = torch.cat([part.condition.hour_of_week[: part.cube.shape[1], 0] for part in (known, test)]).numpy()
+    mean, weekday, n = np.nanmean(cube, (0, 2), dtype=float), hours // 24, known.cube.shape[1]
+    test_week = week_profile(mean, weekday, np.arange(n, len(mean)))
+    weeks = [np.arange(n - 7 * k - 7, n - 7 * k) for k in range(n // 7)]
+    profiles = [week_profile(mean, weekday, week) for week in weeks]
+    rest = [np.setdiff1d(np.arange(n), week) for week in weeks]
+    return {
+        "test week, against real weeks of training": [profile_error(test_week, week) for week in profiles],
+        "test week, against all weekdays equal": profile_error(test_week, np.ones(7)),
+        "test week, against its own means of day types": profile_error(
+            test_week, week_profile(mean, weekday, np.arange(n, len(mean)), 1.0)
+        ),
+        "test week, by share of the day type": {
+            str(share): profile_error(test_week, week_profile(mean, weekday, np.arange(n), share)) for share in POOLED
+        },
+        "training weeks against each other": [
+            profile_error(week, other) for k, week in enumerate(profiles) for other in profiles[:k]
+        ],
+        "training weeks, against all weekdays equal": [profile_error(week, np.ones(7)) for week in profiles],
+        "training weeks left out, by share of the day type": {
+            str(share): [
+                profile_error(week, week_profile(mean, weekday, days, share)) for week, days in zip(profiles, rest)
+            ]
+            for share in POOLED
+        },
+    }
+
+
 def main() -> None:
     "Train and evaluate the shares that are not in the file yet."
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -103,6 +151,7 @@ def main() -> None:
     crps_of_share = {str(share): value for share, value in pool_crps(data.known).items()}
     pools = {"training_days": data.known.cube.shape[1], "chosen": choose_weekday_randomization(data.known)}
     table[f"{config.name}/pools"] = {**pools, "crps": crps_of_share, "all_days": all_days(data.known, data.test)}
+    table[f"{config.name}/weeks"] = week_errors(data.known, data.test)
     write_json(args.out, table)
     for share in args.shares:
         table = json.loads(args.out.read_text()) if args.out.exists() else {}

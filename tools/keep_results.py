@@ -1,4 +1,4 @@
-"""Copy the metrics of finished runs to nbs/results/, and the figure of the first run to nbs/images/.
+"""Copy the metrics of finished runs to nbs/results/, and the figure of milan_28 to nbs/images/.
 
 `make results` calls it with the folders of the runs.
 """
@@ -11,7 +11,7 @@ from PIL import Image
 
 NBS = Path(__file__).parents[1] / "nbs"
 
-for index, folder in enumerate(map(Path, sys.argv[1:])):
+for folder in map(Path, sys.argv[1:]):
     metrics = json.loads((folder / "metrics.json").read_text())
     name = "_".join([metrics["dataset"], *([metrics["preset"]] if "preset" in metrics else [])])
     path = NBS / "results" / f"{name}.json"
@@ -19,7 +19,7 @@ for index, folder in enumerate(map(Path, sys.argv[1:])):
     provenance = json.loads((folder / "provenance.json").read_text())
     path.write_text(json.dumps({**metrics, "provenance": provenance}, indent=1) + "\n")
     print(path.relative_to(NBS.parent))
-    if index == 0:
+    if name == "milan_28":
         figure = NBS / "images" / "week.png"
         figure.parent.mkdir(exist_ok=True)
         Image.open(folder / "figures/week.png").convert("RGB").quantize(128).save(figure, optimize=True)
