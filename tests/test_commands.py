@@ -195,7 +195,9 @@ def smaller(line):
     if verb == "run":
         line = re.sub(r"^stouter run (?!\S*\.yaml)\S+", "stouter run tiny", line)
         line = line.replace("--init simulated_milan", "--init runs/run/demo/seed0")
-        line = f"{line} {FAST}" + (" -p diffusion.n_steps 4" if "preset paper" in line else "")
+        line = f"{line} {FAST}" + (
+            " -p diffusion.n_steps 4 -p diffusion.n_sampling_steps 4" if "preset paper" in line else ""
+        )
     if verb == "tune":
         line = line.replace("tune demo", "tune tiny") + f" --grid grid.yaml -p data.source.n_days 24 {FAST}"
     return line
