@@ -209,6 +209,11 @@ class DataConfig(Config):
         description="whether the method sees statistics of a station's other training periods, a random subset of them "
         "in training; stations that it was not trained on can then be asked for by some of their days",
     )
+    residuals: bool = Field(
+        False,
+        description="whether the network generates deviations from a partially pooled profile of each station in place "
+        "of scaled traffic; diffusion only, with the protocol new_days",
+    )
     covariates: CovariatesConfig | None = Field(None, description="holidays, weather and events; diffusion only")
 
     @model_validator(mode="after")
@@ -222,6 +227,11 @@ class DataConfig(Config):
             raise ValueError(f"protocol new_city evaluates another city, and no other protocol does; {advice}")
         if self.covariates and self.target_source:
             raise ValueError("covariates are those of one city; leave them out with the protocol new_city")
+        if self.residuals and (self.protocol != "new_days" or self.known_days):
+            raise ValueError(
+                "residuals are deviations from the mean days of known stations; set protocol to new_days and known_days "
+                "to false, or leave residuals out"
+            )
         return self
 
 # %% ../nbs/00_core/01_config.ipynb #fc57a783
@@ -428,14 +438,15 @@ class ExperimentConfig(Config):
             raise ValueError(
                 f"distillation is for the sampler dpmpp_2m, not for {diffusion.sampler}; leave it out or change that"
             )
+        if self.distillation and self.data.residuals:
+            raise ValueError("distillation is for scaled traffic; leave it out or set data.residuals to false")
         return self
 
     @model_validator(mode="after")
     def check_all_read(self) -> "ExperimentConfig":
         sections = {"denoiser", "diffusion", "train", "distillation"}
         given = self.model_dump(include=sections, exclude_unset=True, exclude_defaults=True)
-        if self.data.covariates:
-            given["data"] = {"covariates": self.data.covariates}
+        given["data"] = {name: True for name in ("covariates", "residuals") if getattr(self.data, name)}
         check_read(self.method, given)
         return self
 

@@ -13,7 +13,7 @@ from typing import Any
 DIFFUSION_FIELDS = (
     *("denoiser", "diffusion", "distillation", "train.cond_drop_prob"),
     *("train.antithetic_timesteps", "train.station_jitter", "train.station_drop_prob"),
-    *("data.covariates", "train.covariate_drop_prob"),
+    *("data.covariates", "data.residuals", "train.covariate_drop_prob"),
 )
 UNREAD_FIELDS = {  # method -> fields and sections that it does not read
     "stouter": (),
