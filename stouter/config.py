@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from .config_html import config_to_html
-from .method_fields import check_read, is_read
+from .method_fields import check_read, check_residuals, is_read
 
 # %% ../nbs/00_core/01_config.ipynb #bc330290
 class Config(BaseModel):
@@ -209,11 +209,7 @@ class DataConfig(Config):
         description="whether the method sees statistics of a station's other training periods, a random subset of them "
         "in training; stations that it was not trained on can then be asked for by some of their days",
     )
-    residuals: bool = Field(
-        False,
-        description="whether the network generates deviations from a partially pooled profile of each station in place "
-        "of scaled traffic; diffusion only, with the protocol new_days",
-    )
+    residuals: bool = Field(False, description="whether deviations from pooled mean days are generated; diffusion only")
     covariates: CovariatesConfig | None = Field(None, description="holidays, weather and events; diffusion only")
 
     @model_validator(mode="after")
@@ -227,11 +223,6 @@ class DataConfig(Config):
             raise ValueError(f"protocol new_city evaluates another city, and no other protocol does; {advice}")
         if self.covariates and self.target_source:
             raise ValueError("covariates are those of one city; leave them out with the protocol new_city")
-        if self.residuals and (self.protocol != "new_days" or self.known_days):
-            raise ValueError(
-                "residuals are deviations from the mean days of known stations; set protocol to new_days and known_days "
-                "to false, or leave residuals out"
-            )
         return self
 
 # %% ../nbs/00_core/01_config.ipynb #fc57a783
@@ -438,8 +429,7 @@ class ExperimentConfig(Config):
             raise ValueError(
                 f"distillation is for the sampler dpmpp_2m, not for {diffusion.sampler}; leave it out or change that"
             )
-        if self.distillation and self.data.residuals:
-            raise ValueError("distillation is for scaled traffic; leave it out or set data.residuals to false")
+        check_residuals(self.data, self.distillation)
         return self
 
     @model_validator(mode="after")

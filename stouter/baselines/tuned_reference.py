@@ -311,13 +311,14 @@ class HierarchicalGaussian:
         variance = torch.cat([share * own + (1 - share) * pooled, stranger[None]])
         variance[:-1][~self.known] = stranger
         self.std = self.settings["spread"] * variance.sqrt()
-        self.root = pool_correlation((residual / self.std[:-1, None].clamp(min=1e-6))[present])
+        z = (residual / self.std[:-1, None].clamp(min=1e-6))[present]
+        self.root, self.rms = pool_correlation(z), float(z.square().mean().sqrt())
         return self
 
     @property
     def profile(self) -> Profile:
         "Means and standard deviations that days are measured from."
-        return Profile(self.mean, self.std, self.settings["scale"])
+        return Profile(self.mean, self.std, self.settings["scale"], 1 / max(self.rms, 1e-6))
 
     def sample(self, condition: Condition, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
         "Independent days, negative values set to zero: (n_samples, B, L)."

@@ -238,8 +238,9 @@ class TrafficDataset:
         return self.x.view(self.n_stations, -1, self.x.shape[-1])
 
     def for_network(self) -> "TrafficDataset":
-        "The samples as a network learns them, see `Condition.to_network`."
-        return self if self.condition.profile is None else replace(self, x=self.condition.to_network(self.x))
+        "Training samples as a network learns them: residuals, stretched by the profile, or the samples themselves."
+        profile = self.condition.profile
+        return self if profile is None else replace(self, x=profile.stretched(self.condition.to_network(self.x)))
 
     def sel_stations(
         self,

@@ -6,7 +6,7 @@
 __all__ = ['SCALES', 'SMALLEST_STD', 'log1p_scale', 'inverse_log1p', 'sqrt_scale', 'inverse_sqrt', 'identity', 'Profile']
 
 # %% ../../nbs/01_data/09e_profiles.ipynb #ac2c1ec7
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -55,6 +55,7 @@ class Profile:
     mean: Tensor  # (N + 1, 2, L) by day type, on the scale; the last row of a station without days
     std: Tensor  # (N + 1, L) on the scale
     scale: str  # one of `SCALES`
+    stretch: float = 1.0  # of the residuals of training days, so that their root mean square is one deviation
 
     def tables(
         self,
@@ -92,8 +93,15 @@ class Profile:
         "The profile of some stations, in this order."
         last = len(self.std) - 1
         rows = torch.as_tensor(np.append(np.where((rows < 0) | (rows > last), last, rows), last))
-        return Profile(self.mean[rows], self.std[rows], self.scale)
+        return replace(self, mean=self.mean[rows], std=self.std[rows])
 
     def to(self, device: torch.device) -> "Profile":
         "Both tensors on `device`."
-        return Profile(self.mean.to(device), self.std.to(device), self.scale)
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device))
+
+    def stretched(
+        self,
+        residuals: Tensor,  # of training days
+    ) -> Tensor:  # of the same shape
+        "Residuals as far from the mean as those of new days are expected to be."
+        return 0.5 + (residuals - 0.5) * self.stretch

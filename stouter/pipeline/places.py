@@ -23,8 +23,8 @@ from ..config import CityConfig, ExperimentConfig
 from ..data.dataset import StationScaler
 from ..data.day_scale import ScaleRatio
 from ..data.known_days import KnownDays
-from ..data.profiles import Profile
 from ..data.poi_categories import CATEGORIES, read_categories
+from ..data.profiles import Profile
 from ..files import InputError
 from ..graphs.embeddings import condition_table
 from ..graphs.scale_head import ScaleRegressor, predict
@@ -135,7 +135,7 @@ def check_profile(
     unknown = places.stations.index[rows[~places.is_known[rows]]]
     if len(unknown):
         raise InputError(
-            f"{unknown[0]}: the run {places.city} generates deviations from the mean days of its own stations, and this "
+            f"{unknown[0]}: the run {places.city} generates deviations from the mean days of its stations, and this "
             "place has none; train a run with -p data.residuals false for other places"
         )
 
