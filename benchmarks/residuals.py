@@ -63,7 +63,7 @@ def error_parts(real: np.ndarray, x: np.ndarray) -> dict[str, float]:
         "energy_score": energy_score(real, x),
         "coverage_80": interval_coverage(real, x),
         "level_crps": crps(real.mean(1, keepdims=True), x.mean(2, keepdims=True)),
-        "median_error": float(np.abs(real - np.median(x, axis=0)).mean()),
+        "median_error": float(np.nanmean(np.abs(real - np.median(x, axis=0)))),
         "width_80": float((high - low).mean()),
     }
 
