@@ -13,7 +13,6 @@ are not computed again.
 import argparse
 import platform
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,9 @@ import torch
 
 from stouter.baselines.quantile_boosting import SLOW_BASELINES
 from stouter.baselines.reference import CALENDAR_BASELINES
-from stouter.baselines.tuned_reference import TUNED_BASELINES, HierarchicalGaussian, SmoothedBootstrap, day_cube
+from stouter.baselines.tuned_reference import TUNED_BASELINES, SmoothedBootstrap
 from stouter.config import ExperimentConfig
 from stouter.config_file import load_config
-from stouter.data.dataset import Condition, TrafficDataset
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.metrics import score
 from stouter.evaluation.proper_scores import crps
@@ -41,7 +39,7 @@ ONE_STEP = {"train.lr": "0.004"}
 VARIANTS = {  # name -> fields, multiple of UPDATES
     "STOUTER": ({}, 1.0),
     "engression": ({"method": "engression", **ONE_STEP}, 1.5),
-    "residual": ({}, 1.0),
+    "residual": ({"data.residuals": "true"}, 1.0),
     "known": ({"data.known_days": "true"}, 1.0),
     "VAE": ({"method": "vae", **ONE_STEP}, 1.5),
 }
@@ -75,41 +73,14 @@ def load_data(config: ExperimentConfig, seed: int, place: Path) -> tuple[City, D
     return city, make_datasets(config.data, city, embeddings, seed)
 
 
-class Residuals:
-    "Days as deviations from a partially pooled profile, in its standard deviations, mapped to about [0, 1]."
-
-    def __init__(self, known: TrafficDataset):
-        settings = HierarchicalGaussian().fit(known).settings | {"scale": "identity", "spread": 1.0}
-        self.profile = HierarchicalGaussian(settings).fit_cube(day_cube(known))
-
-    def tables(self, condition: Condition) -> tuple[torch.Tensor, torch.Tensor]:
-        "Mean and six standard deviations of every hour."
-        return self.profile.mean[condition.station, condition.weekend.long()], 6 * self.profile.std[condition.station]
-
-    def transform(self, dataset: TrafficDataset) -> TrafficDataset:
-        "Training days of the network."
-        mean, width = self.tables(dataset.condition)
-        return replace(dataset, x=0.5 + (dataset.x - mean) / width.clamp(min=1e-3))
-
-    def inverse(self, x: torch.Tensor, condition: Condition) -> torch.Tensor:
-        "Scaled traffic (S, B, L) of generated residuals."
-        mean, width = self.tables(condition)
-        return (mean + (x - 0.5) * width.clamp(min=1e-3)).clamp(min=0)
-
-
 def network_samples(city: str, variant: str, seed: int, is_test: bool, folder: Path) -> tuple[np.ndarray, Datasets]:
     "Samples (S, B, L) of a network for the test days or the held-out week; trained if it is not there."
     config = fold_config(city, variant, is_test, folder / city)
     _, data = load_data(config, seed, folder / city / ("city" if is_test else "cityfolds"))
     place = folder / city / variant / f"seed{seed}" / ("blocktest" if is_test else "block0")
     place.mkdir(parents=True, exist_ok=True)
-    residuals = Residuals(data.known) if variant == "residual" else None
-    trained_on = data if residuals is None else replace(data, train=residuals.transform(data.train))
-    method: Method = train_method(config, trained_on, seed, place)
-    x = method.sample(data.test.condition, N_SAMPLES, make_generator(seed, 30))
-    if residuals is not None:
-        x = residuals.inverse(x, data.test.condition)
-    return x.numpy(), data
+    method: Method = train_method(config, data, seed, place)
+    return method.sample(data.test.condition, N_SAMPLES, make_generator(seed, 30)).numpy(), data
 
 
 def reference_samples(name: str, data: Datasets, seed: int) -> tuple[np.ndarray, dict]:

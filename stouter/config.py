@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from .config_html import config_to_html
-from .method_fields import check_read, is_read
+from .method_fields import check_read, check_residuals, is_read
 
 # %% ../nbs/00_core/01_config.ipynb #bc330290
 class Config(BaseModel):
@@ -202,6 +202,7 @@ class DataConfig(Config):
         description="whether the method sees statistics of a station's other training periods, a random subset of them "
         "in training; stations that it was not trained on can then be asked for by some of their days",
     )
+    residuals: bool = Field(False, description="whether deviations from pooled mean days are generated; diffusion only")
     covariates: CovariatesConfig | None = Field(None, description="holidays, weather and events; diffusion only")
     population: Path | None = Field(
         None, description="table of population, with lon, lat of cells or station: one more feature of a station"
@@ -435,14 +436,14 @@ class ExperimentConfig(Config):
             raise ValueError(
                 f"distillation is for the sampler dpmpp_2m, not for {diffusion.sampler}; leave it out or change that"
             )
+        check_residuals(self.data, self.distillation)
         return self
 
     @model_validator(mode="after")
     def check_all_read(self) -> "ExperimentConfig":
         sections = {"denoiser", "diffusion", "train", "distillation"}
         given = self.model_dump(include=sections, exclude_unset=True, exclude_defaults=True)
-        if self.data.covariates:
-            given["data"] = {"covariates": self.data.covariates}
+        given["data"] = {name: True for name in ("covariates", "residuals") if getattr(self.data, name)}
         check_read(self.method, given)
         return self
 

@@ -90,7 +90,7 @@ def test_only_the_wiring_knows_a_configuration(path):
     assert not read or inside[0] in READERS, f"{inside[0]} reads a configuration: pass it arguments"
 
 
-WITH_TORCH = {("dataset",), ("known_days",)}  # modules of `data`
+WITH_TORCH = {("dataset",), ("known_days",), ("profiles",)}  # modules of `data`
 
 
 def test_everything_below_the_dataset_does_without_torch():

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .known_days import KnownDays, make_known_days
+from .profiles import Profile
 from .traffic import Traffic, hour_of_week, is_weekend
 
 # %% ../../nbs/01_data/10_dataset.ipynb #605db2c6
@@ -153,6 +154,7 @@ class Condition:
     known: Tensor | None = None  # (B, P) bool, which of them each sample sees
     covariate_table: Tensor | None = None  # (U, L, F) numbers of `CovariateScaler`, for each period or sample
     covariate_row: Tensor | None = None  # (B,) long, row of `covariate_table`
+    profile: Profile | None = None  # of the N stations, where the network generates deviations from it
 
     @property
     def station_emb(self) -> Tensor:  # (B, d_s)
@@ -177,6 +179,20 @@ class Condition:
     def weekend(self) -> Tensor:  # (B,) bool
         "Whether the period starts on a Saturday or a Sunday (day 6 or 0)."
         return is_weekend(self.hour_of_week[:, 0])
+
+    def to_network(
+        self,
+        x: Tensor,  # (..., B, L) scaled traffic
+    ) -> Tensor:  # (..., B, L)
+        "What a network generates: residuals of the profile, or the traffic itself."
+        return x if self.profile is None else self.profile.to_residuals(x, self.station, self.weekend)
+
+    def from_network(
+        self,
+        x: Tensor,  # (..., B, L) of a network
+    ) -> Tensor:  # (..., B, L) scaled traffic
+        "The inverse of `to_network`."
+        return x if self.profile is None else self.profile.from_residuals(x, self.station, self.weekend)
 
     def __len__(self) -> int:
         return len(self.station)
@@ -220,6 +236,11 @@ class TrafficDataset:
                 "drop_incomplete; take the cube of the whole dataset"
             )
         return self.x.view(self.n_stations, -1, self.x.shape[-1])
+
+    def for_network(self) -> "TrafficDataset":
+        "Training samples as a network learns them: residuals, stretched by the profile, or the samples themselves."
+        profile = self.condition.profile
+        return self if profile is None else replace(self, x=profile.stretched(self.condition.to_network(self.x)))
 
     def sel_stations(
         self,

@@ -93,7 +93,7 @@ def integrate_noise(
     for part in torch.arange(len(condition)).split(batch_size):
         predict, first = method.noise_predictor(condition[part].to(device)), noise[part, None].to(device)
         batches.append(integrate(predict, first, schedule, method.n_sampling_steps))
-    return unnormalize_to_zero_to_one(torch.cat(batches)).cpu()
+    return condition.from_network(unnormalize_to_zero_to_one(torch.cat(batches)).cpu())
 
 
 def invert_days(
@@ -115,6 +115,6 @@ def invert_days(
     device, batches = next(method.network.parameters()).device, []
     for part in torch.arange(len(condition)).split(batch_size):
         predict = method.noise_predictor(condition[part].to(device))
-        days = normalize_to_neg_one_to_one(x[part]).to(device)
+        days = normalize_to_neg_one_to_one(condition[part].to_network(x[part])).to(device)
         batches.append(invert_ddim(predict, days, method.objective.schedule, n_steps, n_iterations)[:, 0].cpu())
     return torch.cat(batches)

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
-           'describe_places', 'pretrain_graphs', 'select_rows', 'cut_periods', 'split_rows', 'Datasets',
+           'describe_places', 'pretrain_graphs', 'select_rows', 'cut_periods', 'split_rows', 'add_profile', 'Datasets',
            'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data as Graph
 
+from ..baselines.tuned_reference import HierarchicalGaussian
 from ..config import DataConfig, GraphConfig
 from ..data.covariates import Covariates, describe_covariates
 from ..data.coverage import drop_constant, filter_by_coverage, stratified_subset
@@ -367,6 +368,18 @@ def split_rows(
         raise InputError(f"data.block_size_km, data.test_station_fraction: {error}") from None
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #b53b66b5
+def add_profile(
+    parts: Sequence[TrafficDataset | None],  # of the stations of `known`
+    known: TrafficDataset,  # training periods
+) -> list[TrafficDataset | None]:  # the same, with the profile in their conditions
+    "Let networks generate deviations from a partially pooled profile. Raises `InputError` if no period is complete."
+    try:
+        profile = HierarchicalGaussian().fit(known).profile
+    except ValueError as error:
+        raise InputError(f"data.residuals: {error}; raise data.min_coverage or set it to false") from None
+    return [part and replace(part, condition=replace(part.condition, profile=profile)) for part in parts]
+
+
 @dataclass(frozen=True)
 class Datasets:
     "What methods are fitted on and evaluated on; all scaled per station."
@@ -426,5 +439,8 @@ def make_datasets(
             raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
         parts = [make_dataset(part, scaler, *city_tables, seen(parts[0]), encode(part)) for part in parts]
         train, validation = (part.sel_stations(split.train) for part in parts)
-    parts, scalers = (train, validation, known, test, history, periods, past, test_periods), (scaler, test_scaler)
+    parts = (train, validation, known, test, history)
+    if data.residuals:
+        parts = add_profile(parts, known)
+    parts, scalers = (*parts, periods, past, test_periods), (scaler, test_scaler)
     return Datasets(*parts, split, test_rows, *scalers, *places, encoder)

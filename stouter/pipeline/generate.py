@@ -86,7 +86,8 @@ class TrafficModel:
         days, tables = places.known_days, (places.embedding, self.hour_table)
         known = None if days is None else days.others(torch.from_numpy(row), torch.from_numpy(day))
         sample = None if covariates is None else torch.arange(len(row))
-        condition = Condition(torch.from_numpy(row), torch.from_numpy(week), *tables, days, known, covariates, sample)
+        parts = tables + (days, known, covariates, sample, places.profile)
+        condition = Condition(torch.from_numpy(row), torch.from_numpy(week), *parts)
         if isinstance(noise, np.ndarray):
             return integrate_noise(self.method, condition, torch.from_numpy(noise), len(row)).numpy()
         return self.method.sample(condition, 1, noise, len(row))[0].numpy()

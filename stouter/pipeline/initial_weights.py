@@ -54,7 +54,7 @@ def read_card(
 
 # %% ../../nbs/08_pipeline/03c_initial_weights.ipynb #0d92e98c
 NETWORK_FIELDS = (  # fields and sections that a fine-tuned run shares with the run that it starts from
-    *("method", "denoiser", "data.period", "data.known_days"),
+    *("method", "denoiser", "data.period", "data.known_days", "data.residuals"),
     *("diffusion.n_steps", "diffusion.schedule", "diffusion.prediction_type"),
     *("graph.periodic", "graph.bidirectional", "graph.temporal_features", "graph.station_features"),
     *("graph.temporal_encoder", "graph.station_encoder", "graph.temporal_decoder", "graph.station_decoder"),

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..data.dataset import StationScaler
 from ..data.day_scale import DayScale, ScaleRatio
 from ..data.known_days import KnownDays
+from ..data.profiles import Profile
 from ..files import InputError, hash_arrays
 from ..graphs.scale_head import ScaleRegressor
 from .known_tables import KnownTable, scale_known_days
@@ -48,6 +49,7 @@ class SelectedPlaces:
     warnings: list[str]  # one line each
     known_days: KnownDays | None = None  # (n, P, L), where the method sees some; NaN for predicted places
     day_scale: DayScale | None = None  # (n,) of places with days of a table; NaN for the others
+    profile: Profile | None = None  # (n,), where the method generates deviations from it
 
     @property
     def is_known(self) -> np.ndarray:  # (n,) bool
@@ -101,6 +103,8 @@ class SelectedPlaces:
             numbers.append(self.known_days.values.numpy())
         if self.day_scale is not None:
             numbers += [self.known_days.date.numpy(), self.day_scale.below, self.day_scale.deviation]
+        if self.profile is not None:
+            numbers += [self.profile.mean.numpy(), self.profile.std.numpy()]
         return hash_arrays(*numbers)
 
     def cautions(self) -> list[str]:  # sentences; none where every place is known

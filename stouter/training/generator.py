@@ -81,12 +81,12 @@ class DiffusionGenerator:
             self.denoiser,
             self.objective,
             self.loss,
-            train_set,
+            train_set.for_network(),
             training_args,
             seed,
             checkpoint,
             on_update,
-            validation,
+            validation and validation.for_network(),
             fabric,
         )
         return history
@@ -115,11 +115,13 @@ class DiffusionGenerator:
         device, length = next(self.denoiser.parameters()).device, condition.hour_of_week.shape[1]
         samples_per_batch, batches = min(n_samples, batch_size), []  # samples of one period in one batch
         for part in torch.arange(len(condition)).split(max(1, batch_size // samples_per_batch)):
-            predict, samples = self.noise_predictor(condition[part].to(device)), []
+            inputs, samples = condition[part].to(device), []
+            predict = self.noise_predictor(inputs)
             for k in torch.arange(n_samples).split(samples_per_batch):
                 shape = (len(k) * len(part), 1, length)
                 x0 = self.sampler(predict, shape, self.objective.schedule, self.n_sampling_steps, generator)
-                samples.append(unnormalize_to_zero_to_one(x0).cpu().reshape(len(k), len(part), length))
+                days = unnormalize_to_zero_to_one(x0).reshape(len(k), len(part), length)
+                samples.append(inputs.from_network(days).cpu())
             batches.append(torch.cat(samples))
             if on_batch:
                 on_batch(n_samples * len(part))
