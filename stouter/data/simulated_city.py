@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROAMING_COUNTRIES', 'ROAMING_FIELD_CDF', 'SCHEMA', 'CSV_OPTIONS', 'split_countries', 'row_records', 'write_day',
-           'SimulatedCity', 'write_conditions', 'write_population', 'write_truth', 'simulate_city']
+           'SimulatedCity', 'write_conditions', 'populate', 'write_truth', 'simulate_city']
 
 # %% ../../nbs/01_data/09_simulated_city.ipynb #f0ee0622
 from collections.abc import Callable
@@ -150,17 +150,19 @@ def write_conditions(
     return read_conditions(*tables)
 
 
-def write_population(
+def populate(
     city: SimulatedCity,  # whose folder it is
     model: CityModel,  # of the same city
+    levels: np.ndarray,  # (N, 5) from `service_levels`
     effects: CityEffects,  # of population
     seed: int,  # of the city
-) -> np.ndarray:  # (N,) factor on the level of each station
+) -> tuple[CityModel, np.ndarray]:  # both with levels that follow the population
     "Draw inhabitants, and write them as `population.csv`."
     table = draw_population(model, seed)
     with atomic_write(city.population) as part:
         table.to_csv(part, index=False, lineterminator="\n")
-    return level_factor(effects, table["population"].to_numpy())
+    factor = level_factor(effects, table["population"].to_numpy())
+    return replace(model, level=model.level * factor), levels * factor[:, None]
 
 
 def write_truth(
@@ -200,16 +202,14 @@ def simulate_city(
     state = innovation(model.shape, rng)[:, :n_stations]
     write_geojson(model, seed, city.grid, city.pois)
     if effects and effects.population:
-        factor = write_population(city, model, effects, seed)
-        model, levels = replace(model, level=model.level * factor), levels * factor[:, None]
+        model, levels = populate(city, model, levels, effects, seed)
     write_truth(city, model)
     midnights = pd.date_range(first_day, periods=n_days, tz="Europe/Rome")
-    has_hours = effects is not None and effects.of_hours
-    tables = write_conditions(city, model, midnights, seed) if has_hours else ()
+    tables = write_conditions(city, model, midnights, seed) if effects and effects.of_hours else ()
     for number, midnight in enumerate(midnights):
         city.records.append(folder / "records" / f"sms-call-internet-sim-{midnight:%Y-%m-%d}.txt")
         day, state = draw_day(model, state, midnight, make_rng(seed, 2, number))
-        if has_hours:
+        if tables:
             change = log_factor(effects, tables, midnight, len(day.residual), centres(model))
             day = replace(day, residual=day.residual + change)
         write_day(model, levels, day, (seed, 3, number), city.records[-1])
