@@ -49,9 +49,7 @@ class SimulatedSource(Config):
     holiday_effect: float = Field(0.0, gt=-1, description="relative change on holidays, beside their Sunday rhythm")
     rain_effect: float = Field(0.0, gt=-1, description="relative change in hours with rain; others write weather.csv")
     match_effect: float = Field(0.0, gt=-1, description="relative change at a stadium during matches, events.csv")
-    population_effect: float = Field(
-        0.0, ge=0, description="power of population in the levels, population.csv; 0: none"
-    )
+    population_effect: float = Field(0.0, ge=0, description="power of population in the levels; 0: none")
     cache_dir: Path | None = Field(None, description="folder of the city that runs share; by default the run's own")
 
 
@@ -234,9 +232,7 @@ class GraphConfig(Config):
     bidirectional: bool = Field(
         True, description="whether edges also point from an hour to the hours before it; the paper's point forward"
     )
-    temporal_features: Literal["one_hot", "sin_cos", "learned"] = Field(
-        "one_hot", description="features of an hour, H_t"
-    )
+    temporal_features: Literal["one_hot", "sin_cos", "learned"] = Field("one_hot", description="features of an hour")
     station_features: Literal["log_counts", "counts", "position"] = Field(
         "log_counts",
         description="features of a station, H_s; log_counts falls back to position where there are no counts, "
@@ -259,9 +255,7 @@ class GraphConfig(Config):
         0.0, ge=0, le=1, description="share of the masked nodes that get another node's features instead of the token"
     )
     gamma: float = Field(3.0, gt=1, description="exponent of the scaled cosine error (Eq. 3)")
-    loss_on_all_nodes: bool = Field(
-        False, description="whether Eq. 3 averages over all nodes, as printed, or over the masked ones"
-    )
+    loss_on_all_nodes: bool = Field(False, description="Eq. 3 over all nodes, as printed; false: over the masked ones")
     n_epochs: int = Field(200, gt=0, description="pretraining epochs, at most")
     patience: int | None = Field(
         None, gt=0, description="epochs without a better held-out loss that end the pretraining; none: all epochs"
@@ -382,9 +376,7 @@ class EvaluationConfig(Config):
         16, ge=1, description="generated samples of each test period; with one, CRPS is the MAE and there is no band"
     )
     slow_references: bool = Field(False, description="quantiles by gradient boosting as a reference; half a minute")
-    joint: bool = Field(
-        False, description="whether the samples are joint over stations and days, and sums over them are scored"
-    )
+    joint: bool = Field(False, description="joint samples over stations and days, and scores of their sums")
 
 # %% ../nbs/00_core/01_config.ipynb #373d934c
 class ExperimentConfig(Config):
@@ -395,9 +387,7 @@ class ExperimentConfig(Config):
         "stouter", description="what is trained (section 6.1.2); engression is no method of the paper"
     )
     preset: Literal["paper"] | None = Field(None, description="values set together; each stands in its own field too")
-    init: str | None = Field(
-        None, description="finished run, or pretrained model of the package, to start from; else random weights"
-    )
+    init: str | None = Field(None, description="finished run or pretrained model to start from; else random weights")
     n_threads: int = Field(1, gt=0, description="threads; another number changes the last bits of a result")
     data: DataConfig
     graph: GraphConfig = GraphConfig()

@@ -2,7 +2,7 @@
 
 The meta device has shapes and no values. Like a GPU it refuses operations that mix it with tensors of the CPU, so a
 forgotten `.to(device)` fails here as it would there. `Readable` lets results be copied back: as the tensor that was
-copied there where that is the same one, as zeros where it was computed.
+copied there where that is the same one, as made-up numbers where it was computed.
 The pretraining of graphs is not here: a run does it on the CPU.
 """
 
@@ -39,7 +39,7 @@ ARGS = TrainingArguments(
 
 
 class Readable(TorchDispatchMode):
-    "Tensors of the meta device can be copied to the CPU; single values are 0.5 or 1."
+    "Tensors of the meta device can be read on the CPU; what was computed there is 0.5, or 1 for whole numbers."
 
     def __init__(self):
         super().__init__()
@@ -57,7 +57,8 @@ class Readable(TorchDispatchMode):
         target = torch.device(kwargs.get("device") or source.device).type
         if source.is_meta and target == "cpu":
             values = self.copied.get(source)
-            values = torch.zeros(source.shape, dtype=source.dtype) if values is None else values
+            if values is None:
+                values = torch.ones(source.shape, dtype=source.dtype) * (0.5 if source.dtype.is_floating_point else 1)
             return values.to(kwargs.get("dtype") or source.dtype)
         out = func(*args, **kwargs)
         if target == "meta" and not source.is_meta:
@@ -114,7 +115,7 @@ def test_the_meta_device_refuses_mixed_operands(device):
         return
     with pytest.raises(RuntimeError, match="not on the expected device|meta"):
         there + here
-    assert (there + 1).cpu().tolist() == [0, 0, 0]
+    assert (there + 1).cpu().tolist() == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("name", DENOISERS)

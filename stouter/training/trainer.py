@@ -95,7 +95,7 @@ def run_process(
     "Join the other processes, which are started at the same time, and call `function`."
     from lightning_fabric import Fabric
 
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": 0, "LOCAL_RANK": rank}
     os.environ.update({name: str(value) for name, value in places.items()})  # of this process; Fabric reads them
     fabric = Fabric(accelerator=accelerator, devices=n_processes, strategy="ddp")
