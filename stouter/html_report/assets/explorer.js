@@ -17,7 +17,7 @@ class LoadBrowser extends WeekBrowser {
 
   layout() {
     const layout = super.layout();
-    layout.legend.entrywidth = 104;
+    layout.legend.entrywidth = 112;
     return layout;
   }
 
