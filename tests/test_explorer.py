@@ -73,6 +73,7 @@ def page(lab, chromium):
     page.on("request", lambda request: request.url.startswith(local) or trouble.append(request.url))
     page.goto(f"{address}lab/tree/explorer.ipynb")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")  # without a kernel nothing is run
     run_all(page)
     page.wait_for_function("document.querySelector('.stouter-explorer [data-part=words]')?.textContent")
     return page, trouble, folder

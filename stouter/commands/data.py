@@ -351,6 +351,13 @@ def report(
     run_dirs: Annotated[
         list[Path], typer.Argument(metavar="RUN_DIR", help="Folders of finished runs, one or several.")
     ],
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE",
+            help="Traffic that was generated beforehand, shown by a button NAME; the first one is compared with.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="File of the page, .html.")] = Path("page.html"),
 ) -> Output:
     """Write one HTML page about finished runs.
@@ -364,8 +371,14 @@ def report(
     check_suffix("--out", out, ".html")
     for folder in run_dirs:
         check_finished(folder, ["metrics.json"])
+    scenarios = {}
+    for item in scenario or []:
+        name, sign, path = item.partition("=")
+        if not (name and sign and path):
+            raise InputError(f"--scenario {item}: expected NAME=FILE, such as 'station 3 off=off.parquet'")
+        scenarios[name] = Path(path)
     from stouter.html_report.page import write_page
 
-    size = write_page(run_dirs, out)
+    size = write_page(run_dirs, out, scenarios)
     text = f"{format_count(len(run_dirs), 'run')} -> {out} ({size / 1e6:.1f} MB)"
     return Output({"page": out, "bytes": size, "runs": run_dirs}, text)

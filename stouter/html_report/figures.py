@@ -156,7 +156,7 @@ def station_marker(
     lowest = np.nanmin(logs) if is_known.any() else 0
     fixed = {}
     if reference is not level and np.isfinite(limits).any():
-        fixed = {"cmin": float(np.nanmin(limits)), "cmax": float(np.nanmax(limits))}
+        fixed = dict(zip(("cmin", "cmax"), to_json_numbers([np.nanmin(limits), np.nanmax(limits)])))
     return {
         **fixed,
         "size": size,

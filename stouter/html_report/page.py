@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAX_VALUES', 'SCRIPTS', 'make_figures', 'pattern_table', 'run_weeks', 'browser_context', 'plain_summary', 'make_view',
-           'script_view', 'run_context', 'read_asset', 'render', 'write_page', 'browse_run']
+           'script_view', 'run_context', 'read_asset', 'render', 'add_scenarios', 'write_page', 'browse_run']
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #20303c1d
 import html
@@ -20,7 +20,7 @@ import yaml
 from IPython.display import HTML
 from markupsafe import Markup
 
-from ..files import atomic_write
+from ..files import InputError, atomic_write
 from stouter.html_report.figures import (
     distribution_figure,
     make_figure,
@@ -41,6 +41,7 @@ from stouter.html_report.run_info import (
     score_rows,
     week_data,
 )
+from .situations import read_situations, situation_view
 from ..patterns import describe_patterns
 from ..pipeline.run import RunResults
 from ..plots import summarize_run
@@ -178,7 +179,7 @@ def run_context(
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #fb00f142
 MAX_VALUES = 2_400_000  # numbers in the weeks of a page
-SCRIPTS = ("weeks.js", "report.js")  # in this order
+SCRIPTS = ("weeks.js", "explorer.js", "report.js")  # in this order
 
 
 def read_asset(
@@ -209,11 +210,27 @@ def render(
     return page.strip()
 
 # %% ../../nbs/09_reports/03_html_report.ipynb #b1e2f3a4
+def add_scenarios(
+    runs: Sequence[RunView],  # of the page
+    views: Sequence[tuple[dict, dict]],  # see `make_view`; of the only run, gains `scenarios`
+    scenarios: Mapping[str, Path],  # see `read_situations`
+) -> None:
+    "Buttons for situations. Raises `InputError` for several runs, and as `read_situations`."
+    if len(runs) > 1:
+        raise InputError(f"scenarios are of one run, and the page has {len(runs)}; give one folder")
+    (view,), ((script, context),) = runs, views
+    city = view.results.city.evaluated
+    situations = read_situations(scenarios, city.stations, city.traffic.unit)
+    script["scenarios"] = [situation_view(situation, script["unit"]) for situation in situations.values()]
+    context |= {"scenarios": list(scenarios), "n_scenario_samples": min(len(s.load) for s in situations.values())}
+
+
 def write_page(
     folders: Sequence[Path],  # of finished runs, one at least
     out: Path,  # the .html file
+    scenarios: Mapping[str, Path] | None = None,  # name -> traffic generated beforehand, see `read_situations`
 ) -> int:  # its size in bytes
-    """One page of finished runs.
+    """One page of finished runs, and with scenarios a map of what if, for a single run.
 
     Raises `FileNotFoundError` for a folder without a run, `InputError` for what cannot be shown or written.
     Usage:
@@ -224,6 +241,8 @@ def write_page(
     runs = [RunView(open_finished(folder)) for folder in folders]
     groups = group_by_config(runs)
     views = [make_view(view, MAX_VALUES // len(runs)) for view in runs]
+    if scenarios:
+        add_scenarios(runs, views, scenarios)
     methods = [values for view in runs for values in view.metrics["methods"].values()]
     page = render(
         "report.html.j2",

@@ -155,8 +155,8 @@ class Situation(NamedTuple):
     unit: str  # of the traffic per hour
     before: np.ndarray  # (S, N, H) traffic without the change
     load: np.ndarray  # (S, M, H) traffic with it; of the stations in the first N rows, then of the new ones
-    unserved: np.ndarray  # (S, H) traffic out of reach of every station
-    shares: np.ndarray  # (N, M + 1) share of the traffic of a station that each place carries; the last: out of reach
+    unserved: np.ndarray | float  # (S, H) traffic out of reach of every station
+    shares: np.ndarray | None  # (N, M + 1) share of a station's traffic that each place carries, the last: out of reach
     predicted: dict[str, np.ndarray]  # new station -> (S, H) traffic that the model predicts
     cautions: tuple[str, ...] = ()  # sentences
 

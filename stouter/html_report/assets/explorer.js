@@ -15,6 +15,12 @@ class LoadBrowser extends WeekBrowser {
     return curves;
   }
 
+  layout() {
+    const layout = super.layout();
+    layout.legend.entrywidth = 112;
+    return layout;
+  }
+
   sentence() {
     return this.weeks.words[this.station];
   }

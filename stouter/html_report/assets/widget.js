@@ -19,8 +19,8 @@ class Explorer {
     part.holiday.onclick = () => this.ask({action: "holiday", day: part.day.value});
     part.day.onchange = () => this.setButtons();
     part.reset.onclick = () => this.ask({action: "reset"});
-    // Plotly answers a click only on a station; a new one stands between them.
-    this.map.node.addEventListener("pointerup", event => this.clickMap(event), true);
+    // Plotly answers clicks on stations only, and covers the page while a button of the mouse is down.
+    this.map.node.addEventListener("pointerdown", event => this.clickMap(event), true);
     this.root.addEventListener("keydown", event => { if (event.key === "Escape") this.setPlacing(false); });
     this.redraw = () => this.draw();
     this.answer = message => this.receive(message);
