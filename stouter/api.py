@@ -37,8 +37,7 @@ class Run:
         run.metrics.loc["STOUTER", "crps"]
         week = run.generate("2013-11-22", "2013-11-28", n_samples=16)   # Traffic, in physical units
         week.to_frame(); week.plot(station=95)
-        run.browse()                                   # real and generated weeks, in a notebook
-        run.explore()                                  # what if: put and switch off stations, in a notebook
+        run.browse(); run.explore()                    # in a notebook: weeks; stations put or switched off
     """
 
     def __init__(
@@ -97,8 +96,7 @@ class Run:
 
         `dataset.status` says which stations were trained on (known), which have days in `known` (known_days), which
         neither (predicted). A day that is generated is never among the known days; these need `data.known_days`.
-        Raises `InputError` for an unknown station, a day that is none, tables that cannot be read, or covariates that
-        are missing.
+        Raises `InputError` for an unknown station, a day that is none, unreadable tables, or missing covariates.
         """
         tables = [covariates] if isinstance(covariates, str | Path | pd.DataFrame) else covariates
         model = self.results.model_with(sites, pois, city, joint, forecast, tables, allow_missing)
@@ -124,15 +122,11 @@ class Run:
         from stouter.html_report.explorer import Explorer
         from stouter.html_report.what_if import WhatIf
 
-        hours = self.results.city.evaluated.traffic.hours
-        first = hours[-1].tz_localize(None).normalize() + pd.Timedelta(days=1) if first is None else pd.Timestamp(first)
-        last = first + pd.Timedelta(days=6) if last is None else last
         return Explorer(WhatIf(self.results, first, last, **options), partial(tqdm, leave=False))
 
     def __repr__(self) -> str:
-        return (
-            f"Run({self.config.name!r}, seed={self.seed}, folder={str(self.folder)!r})\n{format_run_card(self.folder)}"
-        )
+        card = format_run_card(self.folder)
+        return f"Run({self.config.name!r}, seed={self.seed}, folder={str(self.folder)!r})\n{card}"
 
     def _repr_html_(self) -> str:
         return run_card_html(self.folder)

@@ -137,7 +137,7 @@ KEPT = {  # command -> what an interruption leaves behind
     "sweep": "finished runs are kept, the others up to their last checkpoint; the same command goes on from there",
     "generate": "finished parts are kept beside the table, in its folder .parts; the same command goes on from there",
     "ingest": "with --cache-dir the tables of files that were read are kept; the same command goes on from there",
-    "evaluate": "with --out finished rows are kept beside it, in .parts; the same command goes on from there",
+    "evaluate": "with --out finished rows are kept in its folder .parts; the same command goes on from there",
     "download": "complete files and the beginnings of others are kept; the same command goes on from there",
     "simulate": "the days that are finished are kept, but not used: the same command begins again",
 }

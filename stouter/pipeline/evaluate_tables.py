@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MEMORIZATION_METRICS', 'Evaluation', 'EvaluationWindow', 'evaluate', 'check_complete', 'match_tables',
-           'drop_without_scale', 'explain_missing', 'WindowRows', 'make_rows', 'read_rows', 'compute_rows',
-           'evaluate_window']
+           'drop_without_scale', 'explain_missing', 'WindowRows', 'unpack_rows', 'make_rows', 'read_rows',
+           'compute_rows', 'evaluate_window']
 
 # %% ../../nbs/08_pipeline/07b_evaluate_tables.ipynb #9e99da97
 import html
@@ -272,6 +272,16 @@ class WindowRows:
         generator = make_generator(window.seed, 31 + list(BASELINES).index(name))
         return {name: self.evaluator.row(method.sample(condition, len(window.generated), generator).numpy())}
 
+    def __reduce__(self) -> tuple:  # for pickle, which would change the order of the axes in memory, and so of sums
+        "Arrays with their slowest axis first, and the order of their axes."
+        arrays = {name: getattr(self.window, name) for name in ("real", "generated", "positions")}
+        axes = {name: np.argsort(a.strides)[::-1] for name, a in arrays.items() if a is not None}
+        sorted_axes = {name: arrays[name].transpose(order) for name, order in axes.items()}
+        return unpack_rows, (
+            self.window._replace(**sorted_axes),
+            {name: np.argsort(order) for name, order in axes.items()},
+        )
+
     def request(self) -> dict[str, str | int]:
         "All that the rows depend on; kept with finished ones."
         window = self.window
@@ -281,6 +291,14 @@ class WindowRows:
         return {"stouter": __version__, "traffic": digest, "seed": window.seed}
 
 # %% ../../nbs/08_pipeline/07b_evaluate_tables.ipynb #b79f6fb9
+def unpack_rows(
+    window: EvaluationWindow,  # with arrays whose slowest axis is first
+    axes: dict[str, np.ndarray],  # name of an array -> order of its axes
+) -> WindowRows:
+    "Rows of `WindowRows.__reduce__` with the arrays as they were, in memory too."
+    return WindowRows(window._replace(**{name: getattr(window, name).transpose(order) for name, order in axes.items()}))
+
+
 def make_rows(
     shared: tuple[WindowRows, Path | None],  # the rows, and the result to be if finished ones are kept
     number: int,  # of the part, 0, 1, ...
