@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
-           'describe_places', 'pretrain_graphs', 'select_rows', 'cut_periods', 'split_rows', 'add_profile', 'Datasets',
-           'make_datasets']
+           'describe_places', 'pretrain_graphs', 'select_rows', 'cut_periods', 'split_rows', 'split_validation',
+           'add_profile', 'Datasets', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
@@ -32,7 +32,6 @@ from stouter.data.dataset import (
     make_dataset,
     split_block,
     split_into_periods,
-    split_last,
 )
 from ..data.splits import StationSplit, split_stations
 from ..data.traffic import DIRECTIONS, Traffic, merge_directions, open_traffic, save_traffic
@@ -367,7 +366,18 @@ def split_rows(
     except ValueError as error:
         raise InputError(f"data.block_size_km, data.test_station_fraction: {error}") from None
 
-# %% ../../nbs/08_pipeline/04_dataset.ipynb #b53b66b5
+# %% ../../nbs/08_pipeline/04_dataset.ipynb #31dcabc4
+def split_validation(
+    periods: PeriodArray,  # training periods
+    n_periods: int,  # the last ones, which are held back
+) -> tuple[PeriodArray, PeriodArray]:  # to train on, to validate on
+    "The periods of early stopping. Raises `InputError` if none is left to train on."
+    try:
+        return split_block(periods, n_periods)
+    except ValueError as error:
+        raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
+
+
 def add_profile(
     parts: Sequence[TrafficDataset | None],  # of the stations of `known`
     known: TrafficDataset,  # training periods
@@ -379,7 +389,7 @@ def add_profile(
         raise InputError(f"data.residuals: {error}; raise data.min_coverage or set it to false") from None
     return [part and replace(part, condition=replace(part.condition, profile=profile)) for part in parts]
 
-
+# %% ../../nbs/08_pipeline/04_dataset.ipynb #b53b66b5
 @dataclass(frozen=True)
 class Datasets:
     "What methods are fitted on and evaluated on; all scaled per station."
@@ -428,19 +438,13 @@ def make_datasets(
     visible = seen(past if data.protocol == "new_days" else past.isel(slice(0)))
     test = make_dataset(test_periods, test_scaler, *tables, visible, encode(test_periods)).sel_stations(test_rows)
     if scales is None and not (len(known.drop_incomplete()) and test.x.isfinite().any()):
-        raise InputError(
-            "data.min_coverage: no training period is without a missing hour, or no test period has any; raise it"
-        )
+        raise InputError("data.min_coverage: no training period is complete, or no test period has a value; raise it")
     train, validation = known, None
     if data.n_validation_periods:
-        try:
-            parts = split_last(periods, data.n_validation_periods)
-        except ValueError as error:
-            raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
+        parts = split_validation(periods, data.n_validation_periods)
         parts = [make_dataset(part, scaler, *city_tables, seen(parts[0]), encode(part)) for part in parts]
         train, validation = (part.sel_stations(split.train) for part in parts)
     parts = (train, validation, known, test, history)
-    if data.residuals:
-        parts = add_profile(parts, known)
+    parts = add_profile(parts, known) if data.residuals else parts
     parts, scalers = (*parts, periods, past, test_periods), (scaler, test_scaler)
     return Datasets(*parts, split, test_rows, *scalers, *places, encoder)
