@@ -216,8 +216,9 @@ def test_a_block_that_fails_each_time_is_named(tiny_run, workers, tmp_path):
         def __enter__(self):
             blocked.mkdir()
             (blocked / "file").write_text("")
+            return self
 
-    with pytest.raises(InputError, match=f"^1 of {request.n_blocks - 0} blocks failed, the others are kept; block 1: "):
+    with pytest.raises(InputError, match=f"^1 of {request.n_blocks} blocks failed, the others are kept; block 1: "):
         write_traffic(request, out, progress=BlockingBar(workers), cluster=workers)
     assert len(list(parts_folder(out).glob("0*.parquet"))) == request.n_blocks
     (blocked / "file").unlink()
