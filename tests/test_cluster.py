@@ -216,8 +216,9 @@ def test_a_block_that_fails_each_time_is_named(tiny_run, workers, tmp_path):
         def __enter__(self):
             blocked.mkdir()
             (blocked / "file").write_text("")
+            return self
 
-    with pytest.raises(InputError, match=f"^1 of {request.n_blocks - 0} blocks failed, the others are kept; block 1: "):
+    with pytest.raises(InputError, match=f"^1 of {request.n_blocks} blocks failed, the others are kept; block 1: "):
         write_traffic(request, out, progress=BlockingBar(workers), cluster=workers)
     assert len(list(parts_folder(out).glob("0*.parquet"))) == request.n_blocks
     (blocked / "file").unlink()
@@ -246,17 +247,13 @@ def test_ingest_on_a_cluster_needs_a_folder_of_tables(city, tmp_path):
 
 
 def test_without_the_option_nothing_of_dask_is_imported(tiny_run, tmp_path):
-    "And without the package the option says how to get it."
-    code = (
-        "import sys; from stouter.cli import main\n"
-        "try: main()\n"
-        "finally: print([name for name in sys.modules if name.split('.')[0] in ('dask', 'distributed')])"
-    )
+    "And without the package the option says how to get it. (xarray itself imports `dask` where it is installed.)"
+    code = "import sys; from stouter.cli import main\ntry: main()\nfinally: print('distributed' in sys.modules)"
     words = ["generate", tiny_run[0], "--days", "2013-12-01", "--quiet", "--out", tmp_path / "a.parquet"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-c", code, *map(str, words)]
     done = subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "[]" and (tmp_path / "a.parquet").exists()
+    assert done.stdout.splitlines()[-1] == "False" and (tmp_path / "a.parquet").exists()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "distributed", None)
         done = stouter(*words[:4], "--out", tmp_path / "b.parquet", "--workers", "2", check=False)

@@ -162,6 +162,8 @@ WORKER_ENVIRONMENT = {
 DASK_SETTINGS = {
     "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
     "distributed.scheduler.allowed-failures": N_ATTEMPTS - 1,  # of the workers of one part
+    "distributed.worker.profile.enabled": False,  # else the stack of each worker is read every 10 ms
+    "distributed.admin.tick.interval": "500ms",
     "distributed.worker.preload": ["import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)"],
     "distributed.admin.large-graph-warning-threshold": "10GB",  # what the parts share is large, and sent once
 }
