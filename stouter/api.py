@@ -119,8 +119,7 @@ class Run:
         **options,  # further fields of `WhatIf`: n_samples, seed, stations, pois, covariates, allow_missing
     ) -> DOMWidget:  # an `Explorer`; `explorer.table()` is what it shows
         "A network to be changed by clicks. Raises `InputError` as `generate`, and where anywidget is not installed."
-        from stouter.html_report.explorer import Explorer
-        from stouter.html_report.what_if import WhatIf
+        from stouter.html_report.explorer import Explorer, WhatIf
 
         return Explorer(WhatIf(self.results, first, last, **options), partial(tqdm, leave=False))
 
