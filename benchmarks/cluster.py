@@ -1,7 +1,7 @@
 """A month of a large city by one process and by local clusters: equal bytes, overhead, scaling to 64 workers.
 
-    OMP_NUM_THREADS=1 python benchmarks/cluster.py demo --stations 10000 --days 31 --workers 1 2 \\
-        --out runs/cluster.json
+    OMP_NUM_THREADS=1 python benchmarks/cluster.py runs/run/tiny/seed0 --stations 1000 --days 31 --workers 1 2 \\
+        --out nbs/results/cluster.json
 
 RUN is a model of the package or the folder of a run; its sites are made up, with the counts of its own stations. The
 tables of one process and of the clusters are compared byte by byte. `overhead` is the processor time of all processes
