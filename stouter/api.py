@@ -118,10 +118,10 @@ class Run:
         last: str | pd.Timestamp | None = None,  # last local day, inclusive; six days later if None
         **options,  # further fields of `WhatIf`: n_samples, seed, stations, pois, covariates, allow_missing
     ) -> DOMWidget:  # an `Explorer`; `explorer.table()` is what it shows
-        "A network to be changed by clicks. Raises `InputError` as `generate`, and where anywidget is not installed."
-        from stouter.html_report.explorer import Explorer, WhatIf
+        "A network to be changed by clicks. Raises `InputError` as `generate`, and without anywidget."
+        from stouter.html_report.explorer import explore
 
-        return Explorer(WhatIf(self.results, first, last, **options), partial(tqdm, leave=False))
+        return explore(self.results, first, last, partial(tqdm, leave=False), **options)
 
     def __repr__(self) -> str:
         card = format_run_card(self.folder)

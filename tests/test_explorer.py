@@ -74,14 +74,20 @@ def page(lab, chromium):
     page.goto(f"{address}lab/tree/explorer.ipynb")
     page.wait_for_selector(".jp-Notebook .jp-CodeCell")
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]")  # without a kernel nothing is run
-    run_all(page)
+    execute(page, 0)
     page.wait_for_function("document.querySelector('.stouter-explorer [data-part=words]')?.textContent")
     return page, trouble, folder
 
 
-def run_all(page):
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+def execute(page, number):
+    "Run a cell; JupyterLab takes no key before the notebook is ready, so until its prompt changes."
+    cell = page.locator(".jp-CodeCell").nth(number)
+    prompt = cell.locator(".jp-InputPrompt").first
+    before, end = prompt.text_content(), time.monotonic() + SLOW / 1000
+    while prompt.text_content() == before and time.monotonic() < end:
+        cell.locator(".cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_timeout(2000)
 
 
 def part(page, name):
@@ -162,8 +168,7 @@ def test_what_is_clicked_is_what_python_computes(page, network):
     check_shown(page, both, "new1")
     assert part(page, "power").text_content() == "Remove this one"
 
-    page.locator(".jp-CodeCell").nth(1).locator(".cm-content").click()  # the kernel holds the same
-    page.keyboard.press("Shift+Enter")
+    execute(page, 1)  # the kernel holds the same
     end = time.monotonic() + SLOW / 1000
     while time.monotonic() < end and not (folder / "shown.parquet").exists():
         page.wait_for_timeout(200)

@@ -183,8 +183,8 @@ class WhatIf:
     """
 
     results: RunResults  # a finished run
-    first: str | pd.Timestamp | None = None  # first local day; the day after the traffic of the run if None
-    last: str | pd.Timestamp | None = None  # last local day, inclusive; six days later if None
+    first: str | pd.Timestamp  # first local day
+    last: str | pd.Timestamp  # last local day, inclusive
     n_samples: int = 16  # S
     seed: int = 0  # of the noise
     stations: Sequence[int | str] | None = None  # ids; all stations of the run if None
@@ -192,12 +192,6 @@ class WhatIf:
     covariates: tuple[str | Path | pd.DataFrame, ...] = ()  # tables of the days
     allow_missing: bool = False  # whether covariates may be missing
     made: dict = field(default_factory=dict, repr=False)  # traffic that has been generated
-
-    def __post_init__(self) -> None:
-        hours, day = self.results.city.evaluated.traffic.hours, pd.Timedelta(days=1)
-        first = hours[-1].tz_localize(None).normalize() + day if self.first is None else pd.Timestamp(self.first)
-        object.__setattr__(self, "first", first)
-        object.__setattr__(self, "last", first + 6 * day if self.last is None else pd.Timestamp(self.last))
 
     def request(
         self,
