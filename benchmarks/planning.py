@@ -17,8 +17,6 @@ import pandas as pd
 
 from stouter.data.traffic import Traffic
 from stouter.files import write_json
-from stouter.joint.calibration import generate_joint
-from stouter.joint.field import LatentField
 from stouter.pipeline.run import RunResults, load_run
 from stouter.planning.load import load_table, overload_probability
 from stouter.planning.placement import candidate_squares, choose_places, excess_load
@@ -28,7 +26,6 @@ from stouter.planning.scenarios import Scenarios, capacity_rule, is_overloaded, 
 from stouter.planning.sleep import oracle_outcome, sleep_outcome, sleep_schedule
 
 TIGHT, ROOMY, ALPHA, N_PLACES = 1.0, 1.2, 0.05, 3  # capacity over the 0.95 quantile of the busy hours; two networks
-MARGINS = (0.0, 0.1, 0.2, 0.3)  # fraction of the capacity that a sleep schedule keeps free
 
 
 def split_days(results: RunResults) -> tuple[Traffic, Traffic]:
@@ -41,20 +38,14 @@ def split_days(results: RunResults) -> tuple[Traffic, Traffic]:
     return traffic.select(last=days[0] - pd.Timedelta(1, "D")), traffic.select(first=days[0], last=days[-1])
 
 
-def network_samples(results: RunResults, stations: pd.Index, n_samples: int) -> dict[str, np.ndarray]:
-    "Samples of the test days, (S, N, H) in physical units: independent, and joint over stations and days."
-    condition, days = results.data.test.condition, results.data.test_periods.day_numbers
-    row = condition.station.numpy()
-    placed = results.city.traffic.stations.iloc[row[:: len(days)]]
-    position, lonlat = placed.index.get_indexer(stations), placed[["lon", "lat"]].to_numpy()
-    field = results.field
-    white = LatentField(field.origin, (), (0.0, 1.0), (0.0, 1.0), direction=field.direction)
-    loads = {}
-    for name, noise in (("STOUTER, independent", white), ("STOUTER, joint", field)):
-        x = generate_joint(results.method, condition, noise, lonlat, days, n_samples, results.seed)
-        volumes = results.data.scaler.inverse_transform(x.reshape(n_samples, len(row), -1), row)
-        loads[name] = volumes.reshape(n_samples, len(placed), -1)[:, position]
-    return loads
+def test_samples(results: RunResults, stations: pd.Index) -> np.ndarray:
+    "The run's own samples of the test days, (S, N, H) in physical units."
+    row = results.data.test.condition.station.numpy()
+    known = results.city.traffic.stations.index[row[:: len(row) // results.data.test.n_stations]]
+    position = known.get_indexer(stations)
+    x = results.samples["STOUTER"].numpy()
+    volumes = results.data.scaler.inverse_transform(x, row).reshape(len(x), len(known), -1)
+    return volumes[:, position]
 
 
 def past_days(train: Traffic, test: Traffic, n_samples: int, seed: int) -> dict[str, np.ndarray]:
@@ -95,10 +86,10 @@ def pay_places(planned_on: Scenarios, real: Scenarios, points: DemandPoints) -> 
     return row | {"regret": 1 - row["seen"] / row["oracle"], "places": list(chosen.index), "best": list(best.index)}
 
 
-def pay_sleep(planned_on: Scenarios, real: Scenarios, points: DemandPoints, margin: float) -> dict[str, float]:
+def pay_sleep(planned_on: Scenarios, real: Scenarios, points: DemandPoints) -> dict[str, float]:
     "Energy saved and hours with an overload: promised, seen, and those of an oracle that knows the days."
     power = PowerModel()
-    asleep = sleep_schedule(planned_on, power, ALPHA, points, margin=margin)
+    asleep = sleep_schedule(planned_on, power, ALPHA, points)
     row = {}
     for name, scenarios in {"promised": planned_on, "seen": real}.items():
         all_on = sleep_outcome(scenarios, np.zeros_like(asleep), power, points)
@@ -122,12 +113,13 @@ def saved_by_day(all_on: np.ndarray, planned: np.ndarray) -> np.ndarray:
     return 1 - planned.reshape(-1, 24).sum(1) / all_on.reshape(-1, 24).sum(1)
 
 
-def run_rows(folder: Path, n_samples: int, seed: int) -> list[dict]:
+def run_rows(folder: Path, seed: int) -> list[dict]:
     "All decisions of all methods for one run."
     results = load_run(folder)
     train, test = split_days(results)
     sites, service = test.stations[["lon", "lat"]], test.services[0]
-    loads = network_samples(results, sites.index, n_samples) | past_days(train, test, n_samples, seed)
+    samples = test_samples(results, sites.index)
+    loads = {"STOUTER": samples, **past_days(train, test, len(samples), seed)}
     past = train.values(service)[None].astype(float)
     capacity = capacity_rule(past, train.hours, factor=TIGHT)
     link = pd.Series({"city": capacity_rule(past.sum(1, keepdims=True), train.hours, factor=TIGHT)[0]})
@@ -142,9 +134,7 @@ def run_rows(folder: Path, n_samples: int, seed: int) -> list[dict]:
                 row |= {f"load_{k}": v for k, v in pay_load(planned_on, real, link).items()}
                 row |= {f"place_{k}": v for k, v in pay_places(planned_on, real, points).items()}
             else:
-                for margin in MARGINS:
-                    paid = pay_sleep(planned_on, real, points, margin)
-                    row |= {f"sleep_{k}" if margin == 0 else f"margin_{margin}_{k}": v for k, v in paid.items()}
+                row |= {f"sleep_{k}": v for k, v in pay_sleep(planned_on, real, points).items()}
         rows.append({k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()})
         print(rows[-1], flush=True)
     return rows
@@ -153,18 +143,11 @@ def run_rows(folder: Path, n_samples: int, seed: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--samples", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows = [row for folder in arguments.runs for row in run_rows(folder, arguments.samples, arguments.seed)]
-    settings = {
-        "margins": MARGINS,
-        "alpha": ALPHA,
-        "factor_load_place": TIGHT,
-        "factor_sleep": ROOMY,
-        "n_places": N_PLACES,
-    }
+    rows = [row for folder in arguments.runs for row in run_rows(folder, arguments.seed)]
+    settings = {"alpha": ALPHA, "factor_load_place": TIGHT, "factor_sleep": ROOMY, "n_places": N_PLACES}
     if arguments.json:
         write_json(arguments.json, {"settings": settings, "machine": platform.machine(), "rows": rows})
 
