@@ -8,6 +8,7 @@ __all__ = ['Run', 'run', 'load_run', 'load_pretrained', 'evaluate', 'to_rows']
 # %% ../nbs/10_cli/04_python_api.ipynb #66d62283
 from collections.abc import Mapping, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +38,7 @@ class Run:
         run.metrics.loc["STOUTER", "crps"]
         week = run.generate("2013-11-22", "2013-11-28", n_samples=16)   # Traffic, in physical units
         week.to_frame(); week.plot(station=95)
-        run.browse(); run.explore()                    # in a notebook: weeks; stations put or switched off
+        run.browse(); run.explore()                    # in a notebook: real and generated weeks; what if
     """
 
     def __init__(
@@ -119,13 +120,12 @@ class Run:
         **options,  # further fields of `WhatIf`: n_samples, seed, stations, pois, covariates, allow_missing
     ) -> DOMWidget:  # an `Explorer`; `explorer.table()` is what it shows
         "A network to be changed by clicks. Raises `InputError` as `generate`, and without anywidget."
-        from stouter.html_report.explorer import explore
-
-        return explore(self.results, first, last, partial(tqdm, leave=False), **options)
+        explorer = import_module("stouter.html_report.explorer")
+        return explorer.explore(self.results, first, last, partial(tqdm, leave=False), **options)
 
     def __repr__(self) -> str:
-        card = format_run_card(self.folder)
-        return f"Run({self.config.name!r}, seed={self.seed}, folder={str(self.folder)!r})\n{card}"
+        name, folder = self.config.name, str(self.folder)
+        return f"Run({name!r}, seed={self.seed}, folder={folder!r})\n{format_run_card(self.folder)}"
 
     def _repr_html_(self) -> str:
         return run_card_html(self.folder)

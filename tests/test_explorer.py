@@ -161,7 +161,7 @@ def test_what_is_clicked_is_what_python_computes(page, network):
     lon, lat = places.loc[["1", "2", "5", "6"]].mean()
     click_map(page, lon, lat)
     wait_for(page, "new1 at ")
-    lon, lat = map(float, re.search(r"new1 at ([\d.]+), ([\d.]+)", part(page, "summary").text_content()).groups())
+    lon, lat = map(float, re.search(r"new1 at ([\d.]+), ([\d.]+)\.", part(page, "summary").text_content()).groups())
     np.testing.assert_allclose([lon, lat], places.loc[["1", "2", "5", "6"]].mean(), atol=2e-4)  # a pixel or two
     both = network.apply(Changes(off=("7",), new=(("new1", lon, lat),)))
     assert part(page, "station").evaluate("list => list.selectedOptions[0].text") == "new1"

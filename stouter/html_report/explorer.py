@@ -157,11 +157,8 @@ class Explorer(anywidget.AnyWidget):
         self.network, self.changes, self.unit = network, Changes(), view.unit
         self.situation = network.apply(self.changes, progress)
         html = widget_html(name=view.name, unit=self.unit, n_samples=network.n_samples)
-        super().__init__(
-            html=html,
-            frame=make_figure([], "", "")["layout"],
-            shown=explorer_view(network, self.situation, self.changes),
-        )
+        shown = explorer_view(network, self.situation, self.changes)
+        super().__init__(html=html, frame=make_figure([], "", "")["layout"], shown=shown)
         self.on_msg(self.answer)
 
     def apply(
