@@ -13,6 +13,10 @@ from plotly.offline import get_plotlyjs
 from test_bad_input import refused
 
 from stouter.data.traffic import Traffic, open_traffic, save_traffic
+from stouter.html_report.run_info import format_number
+from stouter.html_report.situations import situation_table, write_situation
+from stouter.html_report.what_if import Changes, WhatIf
+from stouter.pipeline.run import load_run
 
 
 def opened(chromium, path, width):
@@ -164,6 +168,27 @@ def test_counts_of_the_page_are_those_of_the_run(chromium, tiny_run, page_file):
         )
     expected = json.loads((tiny_run[0] / "metrics.json").read_text())["methods"]["STOUTER"]["coverage_80"]
     assert held / (12 * 72) == pytest.approx(expected, abs=0.01)
+
+
+def test_buttons_of_scenarios(chromium, tiny_run, tmp_path):
+    "Situations that were generated beforehand: the sentences are those of Python."
+    run, network = tiny_run[0], WhatIf(load_run(tiny_run[0]), "2013-11-11", "2013-11-11", n_samples=3)
+    for name, changes in {"base": Changes(), "off": Changes(off=("7",))}.items():
+        write_situation(network, network.apply(changes), changes, tmp_path / f"{name}.parquet")
+    words = [
+        word for name in ("base", "off") for word in ("--scenario", f"station 7: {name}={tmp_path / name}.parquet")
+    ]
+    stouter("report", run, "--out", tmp_path / "page.html", *words)
+    page, trouble = opened(chromium, tmp_path / "page.html", 1300)
+    part = page.locator(".what-if")
+    part.get_by_role("button", name="station 7: off").click()
+    part.locator("[data-part=station]").select_option(label="7")
+    before = situation_table(network.apply(Changes())).loc["7", "mean"]
+    assert part.locator("[data-part=words]").text_content().endswith(f"; before {format_number(before)}.")
+    assert part.get_by_role("button", name="station 7: off").get_attribute("aria-pressed") == "true"
+    assert part.locator("[data-part=map]").evaluate("map => map.data[1].marker.symbol").count("circle-open") == 1
+    assert not trouble, trouble
+    refused("report", run, "--scenario", "off.parquet", "--out", tmp_path / "p.html", says=["expected NAME=FILE"])
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,11 @@ class Explorer {
 
 function render({model, el}) {
   el.classList.add("stouter-explorer");
-  el.dataset.lmSuppressShortcuts = "true";  // keys of JupyterLab do not reach the buttons
   el.replaceChildren(document.createRange().createContextualFragment(model.get("html")));
+  // Keys belong to what has the focus; JupyterLab looks for this mark from there upwards.
+  el.querySelectorAll("select, input, button, [tabindex]").forEach(node => {
+    node.dataset.lmSuppressShortcuts = "true";
+  });
   let explorer = null;
   // Figures need a width, which the output has once it is in the page.
   const watcher = new ResizeObserver(() => {
