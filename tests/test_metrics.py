@@ -159,7 +159,7 @@ class TestEveryMetric:
         real, fake = pair(9, 40)
         real[:7] = np.nan  # some batches are empty
         whole = score(real, fake)
-        monkeypatch.setattr(iter_batches, "__defaults__", (9 * 24 * 3,))
+        monkeypatch.setattr(iter_batches, "__defaults__", (9 * 24 * 3, None))
         assert sum(1 for _ in iter_batches(real, fake)) == 14
         assert score(real, fake) == pytest.approx(whole, rel=1e-12)
 
