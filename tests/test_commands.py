@@ -41,7 +41,7 @@ LEAVES = dict(leaves(PARSER))
 
 def parse(line):
     "Parse a command line without running it; raises what a user would see."
-    program, *words = join_overrides(line.split())
+    program, *words = join_overrides(shlex.split(line))
     assert program == "stouter", line
     command = PARSER
     while hasattr(command, "commands"):
