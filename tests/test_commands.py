@@ -188,7 +188,6 @@ def smaller(line):
     "The same command for the tiny city, with few updates and in a folder of its own."
     line = line.replace("--stations 50 --days 14", "--stations 9 --days 7").replace("2013-11-22:2013-11-28", WEEK)
     line = re.sub(r"data.source.n_(stations|days) \d+", lambda m: f"data.source.n_{m[1]} 12", line)
-    line = re.sub(r"train.n_updates \d+|status runs/633_fusion_variants", {"s": "status runs"}.get, line) if 0 else line
     line = line.replace("status runs/633_fusion_variants", "status runs").replace("doctor --json", "doctor")
     line = "stouter simulate city --stations 9 --days 7" if line == "stouter simulate city" else line
     verb = line.split()[1]
