@@ -255,7 +255,10 @@ def of_a_tutorial(line):
     return any(line in lines for lines in BLOCKS.values())
 
 
-@pytest.mark.parametrize("name", [name for name in BLOCKS if name not in BY_TEST])
+BY_CLUSTER = ("11_cluster",)  # commands with workers: `test_cluster.py` executes them
+
+
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name not in (*BY_TEST, *BY_CLUSTER)])
 def test_cells_of_a_tutorial_execute_its_commands(name):
     "Each command of a block, but the run that the Python call makes, stands in a cell too."
     code = source_of(ROOT / f"nbs/tutorials/{name}.ipynb")[1]
