@@ -17,7 +17,7 @@ import typer
 
 from .data import check_suffix, format_count
 from .output import Output, caution, output_options, progress_bar
-from .show import written_label
+from .show import traffic_label, written_label
 from ..config_file import read_yaml
 from ..data.tabular import read_traffic
 from ..data.traffic import Traffic, open_traffic, traffic_from_frame
@@ -61,19 +61,21 @@ def read_samples(
     path: Path,  # .nc, .parquet, .npz or .csv
     sites: pd.DataFrame | None,  # with positions, see `read_sites`
     timezone: str | None,  # of a .csv file
-) -> Traffic:
+) -> tuple[Traffic, dict[str, Any]]:  # and its label, empty if `stouter generate` did not write the file
     "Traffic from a file. Raises `InputError` for missing positions or time zone, and for what the readers refuse."
     if path.suffix.lower() == ".nc":
-        return open_traffic(path)
+        traffic = open_traffic(path)
+        return traffic, traffic_label(traffic)
     if sites is None:
         raise InputError(f"{path}: has no positions of stations; give --sites FILE, a table of id, lon, lat")
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         if timezone is None:
             raise InputError(f"{path}: text has no time zone; give --timezone, such as --timezone Europe/Rome")
-        return read_traffic(path, timezone, sites[["lon", "lat"]])
+        return read_traffic(path, timezone, sites[["lon", "lat"]]), written_label(path)
     frame = read_traffic_table(path)
-    unit, zone = written_label(path).get("unit", "unknown"), str(frame["time"].dt.tz)
-    return traffic_from_frame(frame, sites[["lon", "lat"]], zone, unit, path.stem, str(path))
+    label, zone = written_label(path), str(frame["time"].dt.tz)
+    unit = label.get("unit", "unknown")
+    return traffic_from_frame(frame, sites[["lon", "lat"]], zone, unit, path.stem, str(path)), label
 
 
 def read_scenarios(
@@ -86,10 +88,10 @@ def read_scenarios(
 ) -> Scenarios:
     "Samples and sites as scenarios; a caution for independent samples. Raises `InputError`, see `make_scenarios`."
     table = None if sites is None else read_sites(sites)
-    traffic = read_samples(samples, table, timezone)
-    earlier = None if past is None else read_samples(past, table, timezone)
+    traffic, label = read_samples(samples, table, timezone)
+    earlier = None if past is None else read_samples(past, table, timezone)[0]
     scenarios = make_scenarios(traffic, table, service, earlier, *rule)
-    if written_label(samples).get("dependence") == "independent":
+    if label.get("dependence") == "independent":
         caution(
             f"{samples}: samples are independent between stations and days, so sums over sites and hours vary too "
             "little and overload is understated; generate them with --joint"
