@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
@@ -65,7 +66,9 @@ def network_rates() -> dict[str, float]:
     condition = Condition(torch.arange(n) % 100, week, torch.randn(100, dim), torch.randn(168, dim))
     data, method = TrafficDataset(torch.rand(n, 24), condition), build_method(config, dim, dim)
     settings = {"n_updates": N_UPDATES, "batch_size": BATCH, "weekday_randomization": 1.0}
-    training_args = TrainingArguments(**{**config.train.model_dump(), **settings})
+    known = {field.name for field in fields(TrainingArguments)}  # the other fields of the section are of the run
+    given = {name: value for name, value in config.train.model_dump().items() if name in known}
+    training_args = TrainingArguments(**{**given, **settings})
     training = best_rate(lambda: method.fit(data, training_args, 0), N_UPDATES, 2)
     sampling = best_rate(lambda: method.sample(condition[:BATCH], 1, make_generator(0, 1)), BATCH, 20)
     return {"training": training, "sampling": sampling}

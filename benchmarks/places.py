@@ -41,11 +41,11 @@ from stouter.graphs.scale_head import (
 from stouter.graphs.spatial import place_features
 from stouter.pipeline.dataset import City, Datasets, Embeddings, load_city, make_datasets, pretrain_graphs
 from stouter.pipeline.evaluate import sample_baseline
-from stouter.pipeline.methods import build_method
+from stouter.pipeline.mean_days import add_profile, fit_donors, lend_profile
+from stouter.pipeline.methods import build_method, make_training_args
 from stouter.pipeline.provenance import isolated_seed
 from stouter.pipeline.scales import block_fold, fit_scale_head
 from stouter.training.batches import make_generator
-from stouter.training.state import TrainingArguments
 
 N_SAMPLES, N_SPLITS = 32, 5
 SIZE = {"train.n_updates": "500", "denoiser.base_channels": "16", "denoiser.n_fourier_features": "0"}
@@ -53,6 +53,7 @@ NETWORKS = {  # name -> settings besides SIZE
     "network, embedding": {},
     "network, features": {"train.station_jitter": "0.3", "train.station_drop_prob": "0.3"},
     "network, forest": {},
+    "network, residuals": {},  # deviations from mean days, of a held-out station from those of its donors
 }
 REFERENCES = {  # name in the table -> reference method of the package
     "all stations": "bootstrap",
@@ -184,16 +185,19 @@ def network_samples(split: Split, name: str) -> tuple[Tensor, Tensor]:
     """
     config, seed = load_config(split.config.name, {**SIZE, **NETWORKS[name]}), split.label["split"]
     table = {
-        "network, embedding": lambda: split.embeddings.station_table,
         "network, features": lambda: split.embeddings.place_table,
         "network, forest": lambda: profile_table(split),
-    }[name]()
-    train = replace(split.data.train, condition=replace(split.data.train.condition, station_table=table))
-    condition = replace(split.data.test.condition, station_table=table)
+    }.get(name, lambda: split.embeddings.station_table)()
+    data, parts = split.data, [split.data.train, split.data.test]
+    if name == "network, residuals":
+        train, test = add_profile(parts, data.known)
+        parts = [train, lend_profile(test, fit_donors(data.known, data.place_table).donors(data.place_table.numpy()))]
+    train, test = (replace(part, condition=replace(part.condition, station_table=table)) for part in parts)
+    condition = test.condition
     with isolated_seed(seed, 20):
         method = build_method(config, table.shape[1], condition.hour_table.shape[1])
-    settings = config.train.model_dump() | {"weekday_randomization": 1.0}
-    method.fit(train, TrainingArguments(**settings), seed)
+    settings = config.train.model_copy(update={"weekday_randomization": 1.0})
+    method.fit(train, make_training_args(settings, train), seed)
     weekday = replace(condition, hour_of_week=condition.hour_of_week % 24 + 24 * 3)
     return tuple(method.sample(c, N_SAMPLES, make_generator(seed, 30)) for c in (condition, weekday))
 
@@ -264,8 +268,9 @@ def add_shapes(table: Table, split: Split, names: list[str]) -> None:
 def add_city(table: Table, part: str, splits: Iterator[Split]) -> None:
     "Rows of one part on every split of a city."
     for split in splits:
-        if part == "networks":
-            add_shapes(table, split, list(NETWORKS))
+        if part in ("networks", "residuals"):
+            is_part = [name for name in NETWORKS if (name == "network, residuals") == (part == "residuals")]
+            add_shapes(table, split, is_part)
         else:
             add_shapes(table, split, [*REFERENCES, "own history"])
             label = {**split.label, "part": "scale"}
@@ -287,7 +292,7 @@ def add_milan(table: Table) -> None:
 
 def main() -> None:
     "Write the rows of every part."
-    parts = ("references", "milan", "networks", "copies")
+    parts = ("references", "milan", "networks", "residuals", "copies")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where cities and embeddings are kept")
     parser.add_argument("--json", type=Path, required=True, help="file that the rows are added to")
@@ -299,7 +304,9 @@ def main() -> None:
         if part == "milan":
             add_milan(table)
             continue
-        for name in {"references": ("shandong", "nanjing"), "networks": ("shandong",), "copies": ("copies",)}[part]:
+        both = ("shandong", "nanjing")
+        of_part = {"references": both, "networks": both[:1], "residuals": both, "copies": ("copies",)}
+        for name in of_part[part]:
             n_patches = cities[name]
             splits = shandong_splits(args.folder, n_patches) if n_patches else nanjing_splits(args.folder)
             try:

@@ -26,10 +26,9 @@ from stouter.evaluation.metrics import crps, jsd_pooled
 from stouter.evaluation.temporal import day_of_week_error, day_of_week_means
 from stouter.files import write_json
 from stouter.pipeline.dataset import load_city, make_datasets, pretrain_graphs
-from stouter.pipeline.methods import build_method
+from stouter.pipeline.methods import build_method, make_training_args
 from stouter.pipeline.provenance import isolated_seed
 from stouter.training.batches import make_generator
-from stouter.training.state import TrainingArguments
 from stouter.training.weekdays import choose_weekday_randomization, pool_crps
 
 POOLED = (0.0, 0.25, 0.5, 0.75, 1.0)  # weights of the mean of a day type in the mean of a weekday
@@ -54,9 +53,9 @@ def measure(
     "Train with one share and evaluate."
     with isolated_seed(0, 20):
         method = build_method(config, train.condition.station_table.shape[1], train.condition.hour_table.shape[1])
-    settings = config.train.model_dump() | {"weekday_randomization": share, "n_updates": n_updates}
+    settings = config.train.model_copy(update={"weekday_randomization": share, "n_updates": n_updates})
     start_time = time.process_time()
-    method.fit(train, TrainingArguments(**settings), 0)
+    method.fit(train, make_training_args(settings, train), 0)
     seconds = time.process_time() - start_time
     method.network.eval()
     generated = method.sample(test.condition, n_samples, make_generator(0, 60)).numpy()

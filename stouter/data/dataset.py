@@ -155,6 +155,7 @@ class Condition:
     covariate_table: Tensor | None = None  # (U, L, F) numbers of `CovariateScaler`, for each period or sample
     covariate_row: Tensor | None = None  # (B,) long, row of `covariate_table`
     profile: Profile | None = None  # of the N stations, where the network generates deviations from it
+    profile_row: Tensor | None = None  # (B,) long, row of `profile` of each sample; None: its own, or that of a donor
 
     @property
     def station_emb(self) -> Tensor:  # (B, d_s)
@@ -190,16 +191,26 @@ class Condition:
     def from_network(
         self,
         x: Tensor,  # (..., B, L) of a network
+        generator: torch.Generator | None = None,  # on the CPU, of the donors of places without days
     ) -> Tensor:  # (..., B, L) scaled traffic
-        "The inverse of `to_network`."
-        return x if self.profile is None else self.profile.from_residuals(x, self.station, self.weekend)
+        "The inverse of `to_network`. Raises `ValueError` if donors are to be drawn and there is no generator."
+        if self.profile is None:
+            return x
+        row = self.station if self.profile_row is None else self.profile_row
+        if self.profile_row is None and self.profile.donors is not None:
+            if generator is None:
+                raise ValueError("places without days need a generator, or profile_row, to draw their donors")
+            u = torch.rand(x.shape[:-1], generator=generator)
+            row = self.profile.draw_rows(self.station, u.to(self.station.device))
+        return self.profile.from_residuals(x, row, self.weekend)
 
     def __len__(self) -> int:
         return len(self.station)
 
     def __getitem__(self, index: slice | Tensor) -> "Condition":
         "The samples at `index` (a slice, mask or LongTensor); the tables are shared."
-        parts = {name: getattr(self, name) for name in ("station", "hour_of_week", "known", "covariate_row")}
+        names = ("station", "hour_of_week", "known", "covariate_row", "profile_row")
+        parts = {name: getattr(self, name) for name in names}
         return replace(self, **{name: part[index] for name, part in parts.items() if part is not None})
 
     def to(self, device: torch.device) -> "Condition":

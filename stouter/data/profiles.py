@@ -8,7 +8,6 @@ __all__ = ['SCALES', 'SMALLEST_STD', 'log1p_scale', 'inverse_log1p', 'sqrt_scale
 # %% ../../nbs/01_data/09e_profiles.ipynb #ac2c1ec7
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,12 +55,13 @@ class Profile:
     std: Tensor  # (N + 1, L) on the scale
     scale: str  # one of `SCALES`
     stretch: float = 1.0  # of the residuals of training days, so that their root mean square is one deviation
+    donors: Tensor | None = None  # (M, K) long, of M places rows of the tables; None: every place has its own row
 
     def tables(
         self,
-        station: Tensor,  # (B,) long; from N on: a station without days
+        station: Tensor,  # (..., B) long, rows of the tables; from N on: a station without days
         weekend: Tensor,  # (B,) bool
-    ) -> tuple[Tensor, Tensor]:  # (B, L) means; (B, L) six standard deviations
+    ) -> tuple[Tensor, Tensor]:  # (..., B, L) means; (..., B, L) six standard deviations
         "Mean and width of each day."
         row = station.clamp(max=len(self.std) - 1)
         return self.mean[row, weekend.long()], 6 * self.std[row].clamp(min=SMALLEST_STD)
@@ -79,25 +79,27 @@ class Profile:
     def from_residuals(
         self,
         residuals: Tensor,  # (..., B, L)
-        station: Tensor,  # (B,) long
+        station: Tensor,  # (B,) or (..., B) long
         weekend: Tensor,  # (B,) bool
     ) -> Tensor:  # (..., B, L) scaled traffic, not below the smallest volume of the station
         "Days of residuals."
         mean, width = self.tables(station, weekend)
         return SCALES[self.scale][1](mean + (residuals - 0.5) * width).clamp(min=0)
 
-    def take(
+    def draw_rows(
         self,
-        rows: np.ndarray,  # (n,) rows of stations; -1 for one without days
-    ) -> "Profile":  # of n stations
-        "The profile of some stations, in this order."
-        last = len(self.std) - 1
-        rows = torch.as_tensor(np.append(np.where((rows < 0) | (rows > last), last, rows), last))
-        return replace(self, mean=self.mean[rows], std=self.std[rows])
+        place: Tensor,  # (B,) long
+        u: Tensor,  # (..., B) uniform numbers, 0 <= u < 1
+    ) -> Tensor:  # (..., B) long, rows of the tables
+        "One of the donors of each place; the place itself where the profile names none."
+        if self.donors is None:
+            return place
+        return self.donors[place, (u * self.donors.shape[1]).long()]
 
     def to(self, device: torch.device) -> "Profile":
-        "Both tensors on `device`."
-        return replace(self, mean=self.mean.to(device), std=self.std.to(device))
+        "Every tensor on `device`."
+        donors = None if self.donors is None else self.donors.to(device)
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device), donors=donors)
 
     def stretched(
         self,

@@ -6,11 +6,11 @@
 __all__ = ['PERIOD_HOURS', 'choose_service', 'split_test', 'select_stations', 'describe_selection', 'City', 'open_source',
            'load_city', 'NamedGraph', 'build_graphs', 'pretrain_graph', 'Embeddings', 'describe_stations',
            'describe_places', 'pretrain_graphs', 'select_rows', 'cut_periods', 'split_rows', 'split_validation',
-           'add_profile', 'Datasets', 'make_datasets']
+           'Datasets', 'make_datasets']
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #3020d9da
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data as Graph
 
-from ..baselines.tuned_reference import HierarchicalGaussian
 from ..config import DataConfig, GraphConfig
 from ..data.covariates import Covariates, describe_covariates
 from ..data.coverage import drop_constant, filter_by_coverage, stratified_subset
@@ -43,6 +42,7 @@ from ..graphs.spatial import STATION_FEATURES, FeatureScaler, Standardizer, base
 from ..graphs.temporal import TEMPORAL_FEATURES, temporal_graph
 from .covariates import CovariateEncoder, encode_periods, fit_encoder, open_covariates, seen_periods
 from .initial_weights import embed_city, initial_graphs, restore_autoencoder
+from .mean_days import add_profile, fit_donors, lend_profile
 from .population import add_population, read_cells
 from .provenance import isolated_seed, no_progress
 from .sources import NO_COUNTS, SOURCES, USE_POSITIONS, select_days
@@ -377,18 +377,6 @@ def split_validation(
     except ValueError as error:
         raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
 
-
-def add_profile(
-    parts: Sequence[TrafficDataset | None],  # of the stations of `known`
-    known: TrafficDataset,  # training periods
-) -> list[TrafficDataset | None]:  # the same, with the profile in their conditions
-    "Let networks generate deviations from a partially pooled profile. Raises `InputError` if no period is complete."
-    try:
-        profile = HierarchicalGaussian().fit(known).profile
-    except ValueError as error:
-        raise InputError(f"data.residuals: {error}; raise data.min_coverage or set it to false") from None
-    return [part and replace(part, condition=replace(part.condition, profile=profile)) for part in parts]
-
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #b53b66b5
 @dataclass(frozen=True)
 class Datasets:
@@ -445,6 +433,9 @@ def make_datasets(
         parts = [make_dataset(part, scaler, *city_tables, seen(parts[0]), encode(part)) for part in parts]
         train, validation = (part.sel_stations(split.train) for part in parts)
     parts = (train, validation, known, test, history)
-    parts = add_profile(parts, known) if data.residuals else parts
+    if data.residuals:
+        parts = add_profile(parts, known)
+        if data.protocol != "new_days":
+            parts[3] = lend_profile(parts[3], fit_donors(known, places[0]).donors(places[1].numpy()))
     parts, scalers = (*parts, periods, past, test_periods), (scaler, test_scaler)
     return Datasets(*parts, split, test_rows, *scalers, *places, encoder)

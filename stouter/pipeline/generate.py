@@ -81,12 +81,13 @@ class TrafficModel:
         day: np.ndarray,  # (B,) number of each period's first day; of known days this one is not seen
         noise: list[torch.Generator] | np.ndarray,  # streams, or noise (B, L)
         covariates: Tensor | None = None,  # (B, L, F) numbers of `CovariateEncoder`
+        profile_row: Tensor | None = None,  # (B,) long, of the profile of the places, if they have one
     ) -> np.ndarray:  # (B, L) float32, scaled
         "Scaled traffic of places in hours of the week."
         days, tables = places.known_days, (places.embedding, self.hour_table)
         known = None if days is None else days.others(torch.from_numpy(row), torch.from_numpy(day))
         sample = None if covariates is None else torch.arange(len(row))
-        parts = tables + (days, known, covariates, sample, places.profile)
+        parts = tables + (days, known, covariates, sample, places.profile, profile_row)
         condition = Condition(torch.from_numpy(row), torch.from_numpy(week), *parts)
         if isinstance(noise, np.ndarray):
             return integrate_noise(self.method, condition, torch.from_numpy(noise), len(row)).numpy()
@@ -245,7 +246,8 @@ def generate_block(
     covariates = request.covariates
     if covariates is not None:
         covariates = torch.from_numpy(covariates[station if len(covariates) > 1 else 0, period])
-    x = request.model.sample(places, station, week[period], day, noise, covariates)
+    rows = places.profile_rows(request.seed, station, sample)
+    x = request.model.sample(places, station, week[period], day, noise, covariates, rows)
     return places.volumes(x, request.seed, station, sample)[: len(items[0])].astype(np.float32)
 
 

@@ -26,7 +26,7 @@ from ..data.profiles import Profile
 from ..files import InputError, hash_arrays
 from ..graphs.scale_head import ScaleRegressor
 from .known_tables import KnownTable, scale_known_days
-from ..training.batches import make_generator
+from ..training.batches import draw_donors, make_generator
 
 # %% ../../nbs/08_pipeline/07c2_selected_places.ipynb #98664b1b
 KNOWN_STREAM, SITE_STREAM, SCALE_STREAM = 40, 44, 45  # first counters of the random streams, after the seed
@@ -49,7 +49,7 @@ class SelectedPlaces:
     warnings: list[str]  # one line each
     known_days: KnownDays | None = None  # (n, P, L), where the method sees some; NaN for predicted places
     day_scale: DayScale | None = None  # (n,) of places with days of a table; NaN for the others
-    profile: Profile | None = None  # (n,), where the method generates deviations from it
+    profile: Profile | None = None  # with donors of the n places, where the method generates deviations from it
 
     @property
     def is_known(self) -> np.ndarray:  # (n,) bool
@@ -85,6 +85,13 @@ class SelectedPlaces:
             factor[b] = np.exp(deviation[place[b]] * torch.randn((), generator=stream, dtype=torch.float64).item())
         return factor
 
+    def profile_rows(self, seed: int, place: np.ndarray, sample: np.ndarray) -> Tensor | None:
+        "Row (B,) of the profile that each of B samples of places deviates from; None without a profile."
+        if self.profile is None:
+            return None
+        numbers = (torch.from_numpy(x) for x in (place, self.key[place], sample))
+        return draw_donors(self.profile, *numbers, seed)
+
     def volumes(self, x: np.ndarray, seed: int, place: np.ndarray, sample: np.ndarray) -> np.ndarray:
         "Scaled samples (B, L) of rows of places in physical units; `seed`, `place` and `sample` as in `scale_factors`."
         factor, has_days = self.scale_factors(seed, place, sample), self.has_days[place]
@@ -104,7 +111,7 @@ class SelectedPlaces:
         if self.day_scale is not None:
             numbers += [self.known_days.date.numpy(), self.day_scale.below, self.day_scale.deviation]
         if self.profile is not None:
-            numbers += [self.profile.mean.numpy(), self.profile.std.numpy()]
+            numbers += [self.profile.mean.numpy(), self.profile.std.numpy(), self.profile.donors.numpy()]
         return hash_arrays(*numbers)
 
     def cautions(self) -> list[str]:  # sentences; none where every place is known

@@ -121,7 +121,7 @@ class DiffusionGenerator:
                 shape = (len(k) * len(part), 1, length)
                 x0 = self.sampler(predict, shape, self.objective.schedule, self.n_sampling_steps, generator)
                 days = unnormalize_to_zero_to_one(x0).reshape(len(k), len(part), length)
-                samples.append(inputs.from_network(days).cpu())
+                samples.append(inputs.from_network(days, generator).cpu())
             batches.append(torch.cat(samples))
             if on_batch:
                 on_batch(n_samples * len(part))
