@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/residuals.py runs/residuals --json nbs/results/residuals.json
 
 For each city, on the last week of the training days (held out) and on the test days: a network of half the width with
-300 updates of 64 samples on scaled traffic and on residuals, and the tuned references. Beside the scores stand parts of
+300 updates of 64 samples on scaled traffic and on residuals, and the tuned references; a network of the whole width
+and length on residuals shows what length costs. Beside the scores stand parts of
 the error: the CRPS of the mean of a day (its level), the error of the median and the width of the 80 % band. A VAE and
 two bootstraps show how far methods hold weekends and working days apart.
 Finished networks and rows are not computed again.
@@ -37,6 +38,7 @@ VARIANTS = {  # name -> fields
     "traffic": SMALL,
     "residuals": {**SMALL, "data.residuals": "true"},
     "residuals, stations alike": {**SMALL, "data.residuals": "true", "graph.ablate": "[space]"},  # no identity
+    "residuals, all updates": {"data.residuals": "true"},  # width and length of the configuration
     "VAE": {"method": "vae", "train.lr": "0.004", "train.n_updates": "900"},  # more of its cheaper updates
 }
 APART, TOGETHER = "bootstrap, day types apart", "bootstrap, day types together"  # smoothed, for `kind_contrast`
