@@ -7,6 +7,7 @@ DEV := $(VENV)/.dev-installed
 NOTEBOOKS := nbs/index.ipynb $(sort $(wildcard nbs/[0-9]*/*.ipynb nbs/tutorials/*.ipynb nbs/findings/*.ipynb))
 RESULTS := milan_28 milan_28_distilled nanjing nanjing_distilled shandong demo
 PAPER := milan_28 demo shandong nanjing  # data sets whose table has a row with the paper's configuration
+RESIDUALS := milan_28 demo shandong nanjing  # those with a row of deviations from mean days
 PAPER_nanjing := -p graph.station_features position  # it has no places of interest, which the paper's graph has
 
 .PHONY: demo lint test test-kernels nbs py docs fuzz kills lab pretrained readme results constraints dist clean
@@ -58,7 +59,10 @@ results: $(DEV)  ## the real runs whose tables the README shows; finished ones a
 	for name in $(RESULTS); do OMP_NUM_THREADS=1 $(BIN)/stouter run $$name --out runs/run/$$name/seed0 || exit 1; done
 	$(foreach name,$(PAPER),OMP_NUM_THREADS=1 $(BIN)/stouter run $(name) -p preset paper $(PAPER_$(name)) \
 		--out runs/run/$(name)_paper/seed0 &&) true
-	$(BIN)/python tools/keep_results.py $(RESULTS:%=runs/run/%/seed0) $(PAPER:%=runs/run/%_paper/seed0)
+	for name in $(RESIDUALS); do OMP_NUM_THREADS=1 $(BIN)/stouter run $$name -p preset residuals \
+		--out runs/run/$${name}_residuals/seed0 || exit 1; done
+	$(BIN)/python tools/keep_results.py $(RESULTS:%=runs/run/%/seed0) $(PAPER:%=runs/run/%_paper/seed0) \
+		$(RESIDUALS:%=runs/run/%_residuals/seed0)
 
 constraints: $(VENV)/bin/python  ## constraints.txt from the newest versions within the bounds; then make test, and make results
 	$(BIN)/pip install -q -U --upgrade-strategy eager -e ".[dev]"

@@ -386,7 +386,9 @@ class ExperimentConfig(Config):
     method: Literal["stouter", "diffwave", "vae", "tcn_gan", "engression"] = Field(
         "stouter", description="what is trained (section 6.1.2); engression is no method of the paper"
     )
-    preset: Literal["paper"] | None = Field(None, description="values set together; each stands in its own field too")
+    preset: Literal["paper", "residuals"] | None = Field(
+        None, description="values set together; each stands in its own field too"
+    )
     init: str | None = Field(None, description="finished run or pretrained model to start from; else random weights")
     n_threads: int = Field(1, gt=0, description="threads; another number changes the last bits of a result")
     data: DataConfig

@@ -105,6 +105,7 @@ def test_wheel_of_the_sdist_runs_without_the_checkout(tmp_path):
         "experiments/run.ipynb",
         "experiments/params/demo.yaml",
         "experiments/presets/paper.yaml",
+        "experiments/presets/residuals.yaml",
         "pretrained/demo/card.json",
     )
     for name in (*data, "planning/templates/power.yaml"):

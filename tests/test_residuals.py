@@ -1,14 +1,16 @@
 "Networks that generate deviations from a profile: what they learn, what they generate, and what is refused."
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from stouter.baselines.tuned_reference import HierarchicalGaussian
-from stouter.config_file import load_config
+from stouter.config_file import find_preset, load_config, read_yaml
 from stouter.files import InputError
 from stouter.pipeline.generate import generate_traffic, make_request
 from stouter.pipeline.run import load_run, run
@@ -53,6 +55,18 @@ def test_what_has_no_mean_day_is_refused(field):
     value = {"data.known_days": "true", "distillation": "{n_updates: 2}"}[field]
     with pytest.raises(InputError, match="data.residuals: "):
         load_config("tiny", {**QUICK, field: value})
+
+
+def test_the_preset_is_what_the_benchmark_measured(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import residuals as benchmark
+
+    measured = benchmark.COMMON | benchmark.VARIANTS["residuals"]
+    measured = {key: yaml.safe_load(value) for key, value in measured.items() if key != "evaluation.n_samples"}
+    assert read_yaml(find_preset("residuals")) == {**measured, "distillation": None}
+    for name in ("milan_28_distilled", "nanjing", "new_city"):
+        config = load_config(name, {"preset": "residuals"})
+        assert config.data.residuals and config.distillation is None and config.folder_name == f"{name}_residuals"
 
 
 def test_other_methods_are_refused():

@@ -137,7 +137,8 @@ def run(
             "-p",
             metavar="KEY VALUE",
             help="Override one field of the configuration, e.g. -p train.n_updates 500. "
-            "-p preset paper takes the paper's configuration; other overrides are above it.",
+            "-p preset paper takes the paper's configuration, -p preset residuals deviations from mean days, for "
+            "stations with measured days; other overrides are above a preset.",
         ),
     ] = None,
     init: Annotated[
