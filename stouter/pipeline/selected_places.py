@@ -125,6 +125,9 @@ class SelectedPlaces:
             lines.append(
                 f"{n} predicted: level from {basis}; 80 % of the levels are within a factor of {factor:.2g} of it"
             )
+            if self.profile is not None:
+                n_donors = len(self.profile.donors[torch.from_numpy(~self.is_known)].unique())
+                lines.append(f"{n} predicted: about the mean days of {n_donors} known stations, one for each sample")
         if self.has_days.any():
             n, factor = int(self.has_days.sum()), math.exp(1.2816 * self.day_scale.deviation[self.has_days].max())
             lines.append(
