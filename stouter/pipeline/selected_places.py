@@ -37,9 +37,7 @@ PLACE_COLUMNS = ("status", "nearest_station", "distance_km")  # what a row of ge
 class SelectedPlaces:
     "Places of one request, with all that generation needs of them."
 
-    table: (
-        pd.DataFrame
-    )  # (n rows) index `station`; lon, lat, perhaps radius_m, and status, nearest_station, distance_km
+    table: pd.DataFrame  # (n rows) index `station`; lon, lat, perhaps radius_m, and `PLACE_COLUMNS`
     key: np.ndarray  # (n,) int64, number of the place in its random streams
     embedding: Tensor  # F_s, (n, d)
     scaler: StationScaler  # (n,) measured in training where known, else the median of the scale head or of a few days
@@ -87,10 +85,8 @@ class SelectedPlaces:
 
     def profile_rows(self, seed: int, place: np.ndarray, sample: np.ndarray) -> Tensor | None:
         "Row (B,) of the profile that each of B samples of places deviates from; None without a profile."
-        if self.profile is None:
-            return None
         numbers = (torch.from_numpy(x) for x in (place, self.key[place], sample))
-        return draw_donors(self.profile, *numbers, seed)
+        return None if self.profile is None else draw_donors(self.profile, *numbers, seed)
 
     def volumes(self, x: np.ndarray, seed: int, place: np.ndarray, sample: np.ndarray) -> np.ndarray:
         "Scaled samples (B, L) of rows of places in physical units; `seed`, `place` and `sample` as in `scale_factors`."
