@@ -171,7 +171,7 @@ def city_moments(
     jump = {"jump": np.zeros(1)} if has_jump else {}
     return mean_dependence(weeks, dates, pairs) | jump | week_moments(periods, day), of_city
 
-
+# %% ../../nbs/07b_joint/03_calibration.ipynb #ca11b005
 def noise_directions(
     method: DiffusionGenerator | NoiseDecoder,  # trained, with a deterministic sampler
     train: TrafficDataset,  # N P training days
