@@ -15,7 +15,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from stouter.evaluation.calibration import interval_coverage
 from stouter.evaluation.marginals import jsd_pooled
@@ -34,14 +33,12 @@ from stouter.joint.calibration import calibrate_field, generate_joint
 from stouter.joint.field import white_field
 from stouter.joint.inversion import noise_size
 from stouter.joint.references import bootstrap_stretches, gaussian_copula, schaake_shuffle
+from stouter.joint.weeks import days_of_periods, describe_weeks, split_days
+from stouter.method_fields import is_read
 from stouter.pipeline.run import RunResults, load_run
 
+CHANNELS = "denoiser.base_channels"
 N_BINS, N_SHOWN, EVENING, N_LONG = 5, 3, 19, 2  # bins of distance; samples in the figure; hour of the map; long samples
-
-
-def ordinal(days: pd.DatetimeIndex) -> np.ndarray:
-    "Local days as numbers."
-    return np.array([day.toordinal() for day in days.tz_localize(None)])
 
 
 def measure(
@@ -101,37 +98,45 @@ def week_correlation(days: np.ndarray) -> float:  # days (N, P, L); NaN with few
     return float((before * after).sum() / np.sqrt((before**2).sum() * (after**2).sum()))
 
 
-def compare_training_days(real: np.ndarray, cities: dict[str, np.ndarray], day: np.ndarray) -> dict:
+def compare_training_days(periods: np.ndarray, cities: dict[str, np.ndarray], first: np.ndarray) -> dict:
     "What the test week is too short for: weeks after weeks and midnights of Sundays, on generated training days."
-    rows = {"real": {"week_correlation": week_correlation(real), "sunday_jump_ratio": 1.0, "midnight_jump_ratio": 1.0}}
-    for name, samples in cities.items():
-        samples = np.where(np.isfinite(real), samples, np.nan)
+    n_days = periods.shape[2] // 24
+    real, day = split_days(periods), days_of_periods(first, n_days)
+    jumps = dict.fromkeys(["sunday_jump_ratio", "midnight_jump_ratio", *["period_jump_ratio"] * (n_days > 1)], 1.0)
+    rows = {"real": {"week_correlation": week_correlation(real)} | jumps}
+    for name, of_periods in cities.items():
+        samples = np.where(np.isfinite(real), split_days(of_periods), np.nan)
         rows[name] = {
             "week_correlation": float(np.mean([week_correlation(city) for city in samples])),
             "sunday_jump_ratio": midnight_jump_ratio(real, samples, day, weekday=6),
             "midnight_jump_ratio": midnight_jump_ratio(real, samples, day),
         }
+        if n_days > 1:
+            rows[name]["period_jump_ratio"] = midnight_jump_ratio(periods, of_periods, first // n_days)
     return rows
 
 
 def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
     "All methods of one run."
     data, lonlat = run.data, run.city.traffic.stations[["lon", "lat"]].to_numpy()
-    days, test_days = ordinal(data.train_periods.days), ordinal(data.test_periods.days)
+    first_days, test_first_days = data.train_periods.day_numbers, data.test_periods.day_numbers
+    n_days = data.known.x.shape[1] // 24  # of a period
+    days, test_days = (days_of_periods(first, n_days) for first in (first_days, test_first_days))
     start = time.process_time()
-    field, rounds = calibrate_field(run.method, data.known, lonlat, days, run.seed, n_rounds)
+    field, rounds = calibrate_field(run.method, data.known, lonlat, first_days, run.seed, n_rounds)
     seconds = {"calibration": time.process_time() - start}
-    white = white_field(noise_size(run.method, data.known.x.shape[1]))
-    train, real = data.known.cube.numpy(), data.test.cube.numpy()
-    weekday, test_weekday = (p.hour_of_week[:, 0] // 24 for p in (data.train_periods, data.test_periods))
-    week, rng = data.train_periods.hour_of_week, np.random.default_rng(run.seed)
-    expected = expected_days(train, week, data.test_periods.hour_of_week)
+    white = white_field(noise_size(run.method, data.known.x.shape[1]), n_days)
+    train, real = (split_days(x.cube.numpy()) for x in (data.known, data.test))
+    week, test_week = (p.hour_of_week.reshape(-1, 24) for p in (data.train_periods, data.test_periods))
+    weekday, test_weekday, rng = week[:, 0] // 24, test_week[:, 0] // 24, np.random.default_rng(run.seed)
+    expected = expected_days(train, week, test_week)
     samples, on_training_days = {}, {}
     for name, noise in (("independent", white), ("field", field)):
         start, condition = time.process_time(), data.test.condition
-        samples[name] = generate_joint(run.method, condition, noise, lonlat, test_days, n_samples, run.seed)
+        cities = generate_joint(run.method, condition, noise, lonlat, test_first_days, n_samples, run.seed)
+        samples[name] = split_days(cities)
         seconds[name] = time.process_time() - start
-        known = run.method, data.known.condition, noise, lonlat, days
+        known = run.method, data.known.condition, noise, lonlat, first_days
         on_training_days[name] = generate_joint(*known, N_LONG, run.seed)
     residual = train - expected_days(train, week, week)
     samples["Schaake shuffle"] = schaake_shuffle(samples["independent"], train, weekday, test_weekday, rng)
@@ -141,9 +146,10 @@ def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
     return {
         "methods": {name: measure(real, x, expected, lonlat, test_days) for name, x in samples.items()},
         "training_weeks": training_weeks(train, week, lonlat, days, real[:, -7:]),
-        "on_training_days": compare_training_days(train, on_training_days, days),
+        "on_training_days": compare_training_days(data.known.cube.numpy(), on_training_days, first_days),
         "distance_km": distance_bins(lonlat, N_BINS)[0].tolist(),
         "field": asdict(field),
+        **({"succession": describe_weeks(field)} if n_days > 1 else {}),
         "rounds": rounds.round(4).to_dict("list"),
         "seconds": seconds,
         "stations": len(lonlat),
@@ -151,7 +157,7 @@ def compare(run: RunResults, n_samples: int, n_rounds: int) -> dict:
         "training_days": len(days),
         "samples": n_samples,
         "updates": run.config.train.n_updates,
-        "base_channels": run.config.denoiser.base_channels,
+        "base_channels": run.config.denoiser.base_channels if is_read(run.config.method, CHANNELS) else None,
         "start": run.config.init or "random",
         "lonlat": lonlat.round(5).tolist(),
         "city": {name: np.nanmean(x, 1).reshape(len(x), -1).round(4).tolist() for name, x in shown.items()},

@@ -181,6 +181,7 @@ class DataConfig(Config):
     first_day: date | None = Field(None, description="first local day that is used; the first of the data if not given")
     last_day: date | None = Field(None, description="last local day that is used; the last of the data if not given")
     period: Literal["day", "week"] = Field("day", description="length of a sample, 24 or 168 hours")
+    sliding_weeks: bool = Field(False, description="weeks begin on any day, not on Sundays only; with period week")
     n_stations: int | None = Field(
         None, ge=2, description="number of stations, evenly spaced by rank of mean traffic; all if not given"
     )
@@ -216,6 +217,8 @@ class DataConfig(Config):
             if self.target_source is None:
                 advice = "give target_source, a source like source"
             raise ValueError(f"protocol new_city evaluates another city, and no other protocol does; {advice}")
+        if self.sliding_weeks and (self.period == "day" or self.known_days or self.residuals):
+            raise ValueError("sliding_weeks: needs period week, without known_days and residuals; set it to false")
         if self.target_source and (self.covariates or self.population):
             raise ValueError("covariates and population are of one city; leave them out with the protocol new_city")
         return self
@@ -386,9 +389,7 @@ class ExperimentConfig(Config):
     method: Literal["stouter", "diffwave", "vae", "tcn_gan", "engression"] = Field(
         "stouter", description="what is trained (section 6.1.2); engression is no method of the paper"
     )
-    preset: Literal["paper", "residuals"] | None = Field(
-        None, description="values set together; each stands in its own field too"
-    )
+    preset: Literal["paper", "residuals"] | None = Field(None, description="values set together, each in its own field")
     init: str | None = Field(None, description="finished run or pretrained model to start from; else random weights")
     n_threads: int = Field(1, gt=0, description="threads; another number changes the last bits of a result")
     data: DataConfig
@@ -422,8 +423,8 @@ class ExperimentConfig(Config):
             raise ValueError(
                 "data.population is read with graph.station_features log_counts only; leave one of them out"
             )
-        if self.evaluation.joint and (self.data.period, self.data.protocol) != ("day", "new_days"):
-            raise ValueError("evaluation.joint: needs data.period day and data.protocol new_days; leave it out")
+        if self.evaluation.joint and self.data.protocol != "new_days":
+            raise ValueError("evaluation.joint: needs data.protocol new_days; leave it out")
         if self.distillation and diffusion.sampler != "dpmpp_2m":
             raise ValueError(
                 f"distillation is for the sampler dpmpp_2m, not for {diffusion.sampler}; leave it out or change that"

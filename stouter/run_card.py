@@ -80,6 +80,7 @@ def describe_run(
         *([f"covariates: {selection['covariates']}"] if "covariates" in selection else []),
         *records.splitlines(),
         f"T = {metadata['T']}, sampler {metadata['sampler']}{distilled}, {samples} of {period}{minutes}",
+        *textwrap.wrap(metadata.get("joint", ""), 100),
         *describe_preset(metadata),
     ]
 

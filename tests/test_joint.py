@@ -8,12 +8,16 @@ import pandas as pd
 import pytest
 import torch
 from conftest import stouter
+from safetensors.torch import load_file, save_file
 
 import stouter as package
+from stouter.config_file import load_config
 from stouter.diffusion.reverse import sample_ddim
 from stouter.joint.field import LatentField, draw_noise, fourier_features, moving_average
 from stouter.joint.inversion import integrate_noise, invert_days
+from stouter.pipeline.joint_field import field_from_tensors, field_tensors
 from stouter.pipeline.run import load_run
+from stouter.run_card import format_run_card
 
 
 @pytest.mark.parametrize("length_km", [0.5, 2.0])
@@ -79,13 +83,69 @@ def test_a_short_run_is_refused_in_one_line(tiny_run, tmp_path):
     assert done.returncode and "14 training days" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_weeks_are_refused_in_one_line(tmp_path):
-    overrides = {"data.period": "week", "data.source.n_days": 28, "data.n_test_periods": 1, "train.n_updates": 2}
+WEEKS = {"data.period": "week", "data.source.n_days": 28, "data.n_test_periods": 1, "train.n_updates": 2}
+
+
+def test_weeks_from_any_day_are_joint(tmp_path):
+    "Three training weeks from any day on: a memory of stations; ten days from a Tuesday on; sums in the card."
+    overrides = WEEKS | {"data.sliding_weeks": True, "evaluation.joint": True}
     run = package.run("tiny", folder=tmp_path / "run", overrides=overrides)
-    with pytest.raises(package.files.InputError, match="data.period: day.* 168 hours"):
-        run.generate("2013-12-02", "2013-12-15", joint=True)
-    with pytest.raises(package.files.InputError, match="evaluation.joint: needs data.period day"):
-        package.run("tiny", folder=tmp_path / "joint", overrides=overrides | {"evaluation.joint": True})
+    results, days, service = load_run(tmp_path / "run"), ("2013-12-03", "2013-12-12"), "internet"
+    n_stations = len(results.data.split.train)
+    assert (len(results.data.known.x), len(results.data.train.x)) == (3 * n_stations, 15 * n_stations)
+    assert results.field.n_days == 7 and results.field.memory[0] == 1
+    assert "joint weeks: the means of following weeks" in format_run_card(tmp_path / "run")
+    assert {"city_hour_crps", "sunday_jump_ratio"} <= set(results.metrics["STOUTER"])
+    joint, alone = (run.generate(*days, n_samples=4, joint=joint).values(service) for joint in (True, False))
+    assert joint.shape == alone.shape == (4, n_stations, 240) and np.isfinite(joint).all()
+    assert not np.array_equal(joint, alone)
+    np.testing.assert_array_equal(joint[:2], run.generate(*days, n_samples=2, joint=True).values(service))
+    cut = run.generate(days[0], "2013-12-05", n_samples=4, joint=True).values(service)  # the first week, cut
+    np.testing.assert_allclose(cut, joint[..., :72], rtol=1e-4, atol=1e-3)  # other periods stand beside it in the batch
+    with pytest.raises(package.files.InputError, match="forecasts need periods of a day"):
+        run.generate(*days, forecast=True)
+
+
+def test_weeks_need_their_period():
+    with pytest.raises(package.files.InputError, match="sliding_weeks: needs period week"):
+        load_config("tiny", {"data.sliding_weeks": True})
+    with pytest.raises(package.files.InputError, match="evaluation.joint: needs data.protocol new_days"):
+        load_config("tiny", {"data.protocol": "new_stations", "evaluation.joint": True})
+
+
+def week_field(**parameters):
+    "Any field of weeks."
+    directions = np.random.default_rng(0).normal(size=(9, 168))
+    named = dict(zip(("direction", "morning", "evening"), map(tuple, directions[:3])))
+    shares = {"level": (0.3, 0.3, 0.4), "shape": (0.1, 0.4, 0.5), "midnight": 0.9}
+    place = {"origin": (9.19, 45.46), "length_km": (1.0,), "n_days": 7, "daily": tuple(map(tuple, directions[3:]))}
+    return LatentField(**place | named | shares | parameters)
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.95])
+def test_weeks_are_white_and_their_means_remember(rho):
+    field = week_field(memory=(1.0, 0.0, rho), city_memory=(1.0, 0.0, rho))
+    sample, day = (v.ravel() for v in np.meshgrid(np.arange(800), 735_003 + 7 * np.arange(3), indexing="ij"))
+    noise = draw_noise(field, np.tile([9.2, 45.47], (len(day), 1)), 0 * day, day, sample, seed=1).reshape(800, 3, 168)
+    for week in noise.swapaxes(0, 1):
+        np.testing.assert_allclose(week.T @ week / 800, np.eye(168), atol=6 / 800**0.5)
+    u = field.vectors[0]
+    level = noise @ u
+    expected = (a := moving_average(1.0, 0.0, rho, 8))[:-1] @ a[1:]
+    assert abs((level[:, 1:] * level[:, :-1]).mean() - expected) < 0.12
+    rest = noise - level[..., None] * u
+    others = [v for v in field.daily_vectors]
+    assert max(abs(((rest[:, 1] @ v) * (rest[:, 0] @ v)).mean()) for v in others) < 0.15  # no memory beside the mean
+    _, g, h = field.vectors
+    assert abs(((noise[:, 1] @ g) * (noise[:, 0] @ h)).mean() - 0.9) < 0.12
+
+
+def test_a_week_field_comes_back_from_its_file(tmp_path):
+    save_file(field_tensors(field := week_field()), tmp_path / "x.safetensors")
+    assert field_from_tensors(load_file(tmp_path / "x.safetensors")) == field
+    days = LatentField((0.0, 0.0), (), (0.5, 0.5), (0.5, 0.5))
+    old = {name: value for name, value in field_tensors(days).items() if name not in ("n_days", "daily")}
+    assert field_from_tensors(old) == days  # a file of an earlier version
 
 
 def test_a_run_with_joint_samples_scores_sums_in_its_card_and_page(tmp_path):
@@ -116,10 +176,12 @@ def test_inverted_days_come_back(tmp_path):
     assert (again - x).abs().max() < 1e-3 and 0.2 < noise.std() < 2  # thirty updates: narrower than normal
 
 
-def test_noise_does_not_depend_on_the_order_of_the_parts():
-    "Stations, days and samples in one piece, or shuffled in five."
+@pytest.mark.parametrize("n_days", [1, 7])
+def test_noise_does_not_depend_on_the_order_of_the_parts(n_days):
+    "Stations, days and samples in one piece, or shuffled in five; weeks from every day on."
     rng = np.random.default_rng(3)
     field = LatentField((9.19, 45.46), (1.0,), (0.3, 0.4, 0.3), (0.1, 0.6, 0.3), midnight=0.8)
+    field = field if n_days == 1 else week_field(memory=(1.0, 0.0, 0.6))
     lonlat = np.stack([9.19 + rng.uniform(0, 0.05, 6), 45.46 + rng.uniform(0, 0.04, 6)], axis=1)
     place, day, sample = (v.ravel() for v in np.meshgrid(range(6), 735_000 + np.arange(9), range(3), indexing="ij"))
     whole = draw_noise(field, lonlat[place], place, day, sample, seed=4)

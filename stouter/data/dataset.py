@@ -54,15 +54,31 @@ class PeriodArray:
         "Some of the stations, in the order of the rows."
         return replace(self, values=self.values[rows], station=self.station[rows])
 
+    def sliding_weeks(self) -> "PeriodArray":  # (N, W, 168) of the same stations; weeks overlap
+        "The weeks that begin on every day, as far as the days of these periods follow each other."
+        length = self.values.shape[2]
+        day = (self.day_numbers[:, None] + np.arange(length // 24)).ravel()
+        first = np.flatnonzero(day[6:] - day[:-6] == 6)
+        index = 24 * first[:, None] + np.arange(168)
+        values, week = self.values.reshape(len(self.station), -1)[:, index], self.hour_of_week.ravel()[index]
+        return PeriodArray(values, self.station, self.hours[index.ravel()], week)
+
 # %% ../../nbs/01_data/10_dataset.ipynb #c1e08dd3
 def period_index(
     hours: pd.DatetimeIndex,  # (H,) hourly, with zone
     length: int = 24,  # hours of a period, 24 or 168
+    any_day: bool = False,  # whether weeks begin on any day; they are counted from the last hour then
 ) -> np.ndarray:  # (P, L) int64, positions in `hours`
     "Positions of the complete periods of a series. Raises `ValueError` if there is none."
     week = hour_of_week(hours)
-    starts = np.flatnonzero(week[: max(0, len(week) - length + 1)] % length == 0)
-    starts = starts[week[starts + length - 1] == week[starts] + length - 1]
+    starts = np.flatnonzero(week[: max(0, len(week) - length + 1)] % (24 if any_day else length) == 0)
+    starts = starts[week[starts + length - 1] == (week[starts] + length - 1) % 168]
+    if any_day:
+        chosen, end = [], len(week)
+        for start in starts[::-1].tolist():
+            if start + length <= end:
+                chosen, end = [start, *chosen], start
+        starts = np.array(chosen, np.int64)
     if not len(starts):
         raise ValueError(f"no whole period of {length} hours between {hours[0]} and {hours[-1]}")
     return starts[:, None] + np.arange(length)
@@ -72,11 +88,12 @@ def split_into_periods(
     traffic: Traffic,  # recorded traffic
     service: str,  # one of `traffic.services`
     length: int = 24,  # hours of a period, 24 or 168
+    any_day: bool = False,  # see `period_index`
 ) -> PeriodArray:  # every complete period
     "Cut the series of every station into periods. Raises `ValueError` if there is none, or for generated traffic."
     if traffic.n_samples is not None:
         raise ValueError("generated traffic has samples; take one: Traffic(traffic.dataset.isel(sample=0, drop=True))")
-    index = period_index(traffic.hours, length)
+    index = period_index(traffic.hours, length, any_day)
     hours = traffic.hours[index.ravel()]
     week = hour_of_week(hours).reshape(index.shape)
     return PeriodArray(traffic.values(service)[:, index], traffic.stations.index, hours, week)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['BIN_QUANTILES', 'LENGTH_QUANTILES', 'STEP', 'JUMP_STEP', 'generate_joint', 'fit_shares', 'fit_memory', 'PairKernels',
-           'fit_field', 'mean_dependence', 'squared_difference', 'noise_directions', 'representative_stations',
-           'calibrate_field']
+           'fit_field', 'mean_dependence', 'squared_difference', 'city_moments', 'noise_directions',
+           'representative_stations', 'calibrate_field']
 
 # %% ../../nbs/07b_joint/03_calibration.ipynb #97ecaa45
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,18 +22,19 @@ from ..data.stations import to_ecef
 from ..evaluation.sums import dependence, expected_days, heldout_week_residuals, midnight_jump_ratio
 from .field import LatentField, draw_noise, own_noise, white_field
 from .inversion import NoiseDecoder, integrate_noise, noise_size
+from .weeks import days_of_periods, split_days, week_moments
 from ..training.generator import DiffusionGenerator
 
 # %% ../../nbs/07b_joint/03_calibration.ipynb #1d99b8ea
 def generate_joint(
     method: DiffusionGenerator | NoiseDecoder,  # trained, with a deterministic sampler
-    condition: Condition,  # of B = N P station-days, station-major
+    condition: Condition,  # of B = N P stations and periods, station-major
     field: LatentField,  # of their noise
     lonlat: np.ndarray,  # (N, 2) positions of the stations, degrees
-    day: np.ndarray,  # (P,) days, as ordinal numbers
+    day: np.ndarray,  # (P,) days, or first days of weeks, as ordinal numbers
     n_samples: int,  # S
     seed: int,  # of the noise
-    batch_size: int = 256,  # station-days at once
+    batch_size: int = 256,  # periods at once
 ) -> np.ndarray:  # (S, N, P, L) scaled traffic
     "Samples of a whole city. Raises `InputError` for a sampler with fresh noise."
     n, p = len(lonlat), len(day)
@@ -104,7 +106,8 @@ class PairKernels:
 def fit_field(
     latent: dict[str, np.ndarray],  # correlations that the noise shall have, as of `mean_dependence`, and "jump"
     pairs: PairKernels,  # of the stations
-    directions: tuple[tuple[float, ...], ...],  # three, see `noise_directions`
+    directions: tuple[tuple[float, ...], ...],  # see `noise_directions`
+    n_days: int = 1,  # of a period
 ) -> LatentField:
     "The field with the closest correlations; length scales without a share are left out."
     level = np.array(fit_shares(latent["level_curve"], pairs.kernels, pairs.weight))
@@ -112,9 +115,13 @@ def fit_field(
     used = np.concatenate([[True], np.maximum(level, shape)[1:-1] > 1e-3, [True]])
     level, shape = (tuple((share[used] / share[used].sum()).tolist()) for share in (level, shape))
     lengths = tuple(length for length, use in zip(pairs.length_km, used[1:-1]) if use)
-    memories = fit_memory((latent["city_acf"] + latent["own_acf"]) / 2), fit_memory(latent["own_acf"])
-    beta = float(np.clip(latent["jump"][0], 0, 0.97))
-    return LatentField(pairs.origin, lengths, level, shape, *memories, beta, *directions)
+    if n_days == 1:
+        memories = fit_memory((latent["city_acf"] + latent["own_acf"]) / 2), fit_memory(latent["own_acf"])
+    else:
+        memories = [(1.0, 0.0, float(np.clip(latent.get("week_memory", np.zeros(1))[0], 0, 0.95)))] * 2
+    beta = float(np.clip(latent.get("jump", np.zeros(1))[0], 0, 0.97))
+    parts = pairs.origin, lengths, level, shape, *memories, beta, *directions[:3]
+    return LatentField(*parts, n_days=n_days, daily=directions[3:])
 
 # %% ../../nbs/07b_joint/03_calibration.ipynb #ca11b002
 def mean_dependence(
@@ -133,29 +140,58 @@ def mean_dependence(
 
 
 def squared_difference(
-    real: dict[str, np.ndarray],  # moments of `mean_dependence`, and "jump"
+    real: dict[str, np.ndarray],  # moments of `city_moments`
     generated: dict[str, np.ndarray],  # the same of samples
 ) -> float:
     "Mean over the kinds of moments of their mean squared difference."
-    names = ("curve", "level_curve", "shape_curve", "own_acf", "station_acf", "jump")
-    return float(np.mean([np.nanmean((real[name] - generated[name]) ** 2) for name in names]))
+    names = ("curve", "level_curve", "shape_curve", "own_acf", "station_acf", "jump", "week_memory")
+    return float(np.mean([np.nanmean((real[name] - generated[name]) ** 2) for name in names if name in real]))
 
 
+def city_moments(
+    periods: np.ndarray,  # (N, P, L) training periods, NaN = missing
+    hour_of_week: np.ndarray,  # (P, L)
+    day: np.ndarray,  # (P,) ordinal numbers of their first days
+    pairs: PairKernels,  # of the stations
+) -> tuple[
+    dict[str, np.ndarray], Callable[[np.ndarray], dict[str, np.ndarray]]
+]:  # name -> moments; of a city (N, P, L)
+    "Moments of the training weeks, each about the others, and the function of the same of a generated city about all."
+    n_days, is_known = periods.shape[2] // 24, np.isfinite(periods)
+    days, dates, hours = split_days(periods), days_of_periods(day, n_days), hour_of_week.reshape(-1, 24)
+    weeks, expected = heldout_week_residuals(days, hours), expected_days(days, hours, hours)
+    has_jump = (np.diff(day) == n_days).any()
+
+    def of_city(city: np.ndarray) -> dict[str, np.ndarray]:
+        residual = np.where(np.isfinite(days), split_days(city) - expected, np.nan)
+        jump = {"jump": np.array([1 - midnight_jump_ratio(periods, city[None], day // n_days)])} if has_jump else {}
+        found = mean_dependence([(at, residual[:, at]) for at, _ in weeks], dates, pairs)
+        return found | jump | week_moments(np.where(is_known, city, np.nan), day)
+
+    jump = {"jump": np.zeros(1)} if has_jump else {}
+    return mean_dependence(weeks, dates, pairs) | jump | week_moments(periods, day), of_city
+
+# %% ../../nbs/07b_joint/03_calibration.ipynb #ca11b005
 def noise_directions(
     method: DiffusionGenerator | NoiseDecoder,  # trained, with a deterministic sampler
     train: TrafficDataset,  # N P training days
     lonlat: np.ndarray,  # (N, 2) positions, degrees
     day: np.ndarray,  # (P,) ordinal numbers
     seed: int,  # of the generated days
-    n_samples: int = 4,  # cities
-) -> tuple[tuple[float, ...], ...]:  # three, (noise_size,) each, of norm 1
-    "Directions in which noise moves the mean, the first and the last hour of a day: slopes over independent noise."
-    white = white_field(noise_size(method, train.x.shape[1]))
+    n_samples: int = 4,  # cities, for each day of a period
+) -> tuple[tuple[float, ...], ...]:  # three, (noise_size,) each, of norm 1; for weeks nine
+    """Directions in which noise moves the mean, the first and the last hour: slopes over independent noise.
+
+    For weeks also the means of their first six days.
+    """
+    n_days = train.x.shape[1] // 24
+    white, n_samples = white_field(noise_size(method, train.x.shape[1]), n_days), n_samples * n_days
     days = generate_joint(method, train.condition, white, lonlat, day, n_samples, seed)
     axes = np.meshgrid(np.arange(n_samples), train.condition.station[:: len(day)].numpy(), day, indexing="ij")
     sample, key, number = (axis.ravel() for axis in axes)
     noise, directions = own_noise(white, key, number, sample, seed), []
-    for value in (days.mean(3), days[..., 0], days[..., -1]):
+    daily = [days[..., 24 * k : 24 * k + 24].mean(3) for k in range(n_days - 1)]
+    for value in (days.mean(3), days[..., 0], days[..., -1], *daily):
         value = (value - value.mean(0)) / np.maximum(value.std((0, 2), keepdims=True), 1e-9)
         slope = value.reshape(-1) @ noise
         directions.append(tuple((slope / np.linalg.norm(slope)).tolist()))
@@ -179,31 +215,23 @@ def representative_stations(
 
 def calibrate_field(
     method: DiffusionGenerator | NoiseDecoder,  # trained, with a deterministic sampler
-    train: TrafficDataset,  # N P training days, with a cube
+    train: TrafficDataset,  # N P training periods, with a cube
     lonlat: np.ndarray,  # (N, 2) positions, degrees
-    day: np.ndarray,  # (P,) ordinal numbers, at least 14 days
+    day: np.ndarray,  # (P,) ordinal numbers of their first days, at least 14 days or two weeks
     seed: int,  # of the generated days
     n_rounds: int = 6,  # fields that are tried
     n_samples: int = 8,  # cities in each round
     n_stations: int = 100,  # at most, to represent the city
 ) -> tuple[LatentField, pd.DataFrame]:  # the field; real and generated correlations of each round
-    "The field whose generated training days have the correlations of the real ones. Raises as `generate_joint`."
+    "The field whose generated training periods have the correlations of the real ones. Raises as `generate_joint`."
     keys, rows = np.unique(train.condition.station.numpy()), representative_stations(lonlat, n_stations)
     lonlat, train = lonlat[rows], train.sel_stations(keys[rows])
     week, pairs = train.condition.hour_of_week[: len(day)].numpy(), PairKernels.from_lonlat(lonlat)
-    days, rounds = train.cube.numpy(), []
-    weeks, expected = heldout_week_residuals(days, week), expected_days(days, week, week)
-
-    def moments(city: np.ndarray) -> dict[str, np.ndarray]:
-        residual = np.where(np.isfinite(days), city - expected, np.nan)
-        jump = np.array([1 - midnight_jump_ratio(days, city[None], day)])
-        return mean_dependence([(at, residual[:, at]) for at, _ in weeks], day, pairs) | {"jump": jump}
-
-    real = mean_dependence(weeks, day, pairs) | {"jump": np.zeros(1)}
-    step = dict.fromkeys(real, STEP) | {"jump": JUMP_STEP}
+    (real, moments), rounds = city_moments(train.cube.numpy(), week, day, pairs), []
+    step, n_days = dict.fromkeys(real, STEP) | {"jump": JUMP_STEP}, week.shape[1] // 24
     latent, directions = {**real, "jump": real["midnight"][:1]}, noise_directions(method, train, lonlat, day, seed)
     for number in range(n_rounds):
-        field = fit_field(latent, pairs, directions)
+        field = fit_field(latent, pairs, directions, n_days)
         cities = generate_joint(method, train.condition, field, lonlat, day, n_samples, seed)
         each = [moments(city) for city in cities]
         generated = {name: np.mean([found[name] for found in each], 0) for name in real}

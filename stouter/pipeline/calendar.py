@@ -19,9 +19,10 @@ def make_calendar(
     last: pd.Timestamp,  # last local day, naive, inclusive
     timezone: str,  # IANA name
     length: int,  # hours of a period, 24 or 168
+    any_day: bool = False,  # whether weeks begin on any day, so that the first one begins on the first day
 ) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:  # (H,) hours; (H,) their generated hour; (P, L) hours of the week
     "The hours of local days, and the periods that cover them."
-    start = first if length == 24 else first - pd.Timedelta(days=(first.day_of_week + 1) % 7)
+    start = first if any_day or length == 24 else first - pd.Timedelta(days=(first.day_of_week + 1) % 7)
     n_periods = -(-((last - start).days + 1) * 24 // length)
     wall = pd.date_range(start, periods=n_periods * length, freq="h")
     midnights = (
@@ -38,9 +39,10 @@ def period_hours(
     n_periods: int,  # P
     timezone: str,  # IANA name
     length: int,  # L, hours of a period, 24 or 168
+    any_day: bool = False,  # as in `make_calendar`
 ) -> pd.DatetimeIndex:  # (P L,) hours with zone; an hour that the clock skips is the next one
     "Hours of the wall clock of the periods of `make_calendar`."
-    start = first if length == 24 else first - pd.Timedelta(days=(first.day_of_week + 1) % 7)
+    start = first if any_day or length == 24 else first - pd.Timedelta(days=(first.day_of_week + 1) % 7)
     wall = pd.date_range(start, periods=n_periods * length, freq="h")
     return wall.tz_localize(timezone, ambiguous=np.ones(len(wall), bool), nonexistent="shift_forward")
 

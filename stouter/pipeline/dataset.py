@@ -71,7 +71,7 @@ def split_test(
 ) -> tuple[PeriodArray, PeriodArray]:  # training periods, test periods
     "Whole periods, the last ones for the test, or an earlier block. Raises `InputError` if there are too few."
     try:
-        periods = split_into_periods(traffic, data.service, PERIOD_HOURS[data.period])
+        periods = split_into_periods(traffic, data.service, PERIOD_HOURS[data.period], data.sliding_weeks)
         return split_block(periods, data.n_test_periods, data.test_block)
     except ValueError as error:
         field = "n_test_periods" if data.test_block == 0 else "test_block"
@@ -81,9 +81,7 @@ def split_test(
 def select_stations(
     records: Traffic,  # all services, all stations
     data: DataConfig,  # service, periods, `min_coverage` and `n_stations` are read
-) -> tuple[
-    Traffic, list
-]:  # one service, the stations used, in memory; ids of stations whose training traffic is constant
+) -> tuple[Traffic, list]:  # one service, the stations used, in memory; ids of those with constant training traffic
     """The stations that a run uses.
 
     Raises `InputError` as `choose_service`, and where there are fewer than `n_stations`.
@@ -369,13 +367,14 @@ def split_rows(
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #31dcabc4
 def split_validation(
     periods: PeriodArray,  # training periods
-    n_periods: int,  # the last ones, which are held back
-) -> tuple[PeriodArray, PeriodArray]:  # to train on, to validate on
-    "The periods of early stopping. Raises `InputError` if none is left to train on."
+    data: DataConfig,  # `n_validation_periods` and `sliding_weeks` are read
+) -> list[PeriodArray]:  # to train on; to validate on, if some are held back
+    "Periods to train on, and those of early stopping. Raises `InputError` if none is left to train on."
     try:
-        return split_block(periods, n_periods)
+        parts = split_block(periods, data.n_validation_periods) if data.n_validation_periods else [periods]
     except ValueError as error:
         raise InputError(f"data.n_validation_periods: {error}; lower it or give more days") from None
+    return [parts[0].sliding_weeks() if data.sliding_weeks else parts[0], *parts[1:]]
 
 # %% ../../nbs/08_pipeline/04_dataset.ipynb #b53b66b5
 @dataclass(frozen=True)
@@ -428,10 +427,10 @@ def make_datasets(
     if scales is None and not (len(known.drop_incomplete()) and test.x.isfinite().any()):
         raise InputError("data.min_coverage: no training period is complete, or no test period has a value; raise it")
     train, validation = known, None
-    if data.n_validation_periods:
-        parts = split_validation(periods, data.n_validation_periods)
+    if data.n_validation_periods or data.sliding_weeks:
+        parts = split_validation(periods, data)
         parts = [make_dataset(part, scaler, *city_tables, seen(parts[0]), encode(part)) for part in parts]
-        train, validation = (part.sel_stations(split.train) for part in parts)
+        train, validation = [*(part.sel_stations(split.train) for part in parts), None][:2]
     parts = (train, validation, known, test, history)
     if data.residuals:
         parts = add_profile(parts, known)

@@ -37,7 +37,7 @@ from ..evaluation.streaming import streaming_means
 from ..files import atomic_write, load_tensors, merge_tensors, read_json, write_json
 from ..graphs.scale_head import knn_predict, log_r2, predict
 from .dataset import City, Datasets, Embeddings
-from .joint_field import sample_jointly, score_sums
+from .joint_field import sample_jointly, score_sums, weeks_record
 from .methods import DISPLAY_NAMES, Method
 from .provenance import no_progress
 from .scales import comparable_features, fit_scale_head
@@ -386,6 +386,7 @@ def evaluate_run(
         with atomic_write(folder / "metrics.parquet") as part:
             tidy_scores(metrics, config.name, seed).dropna().to_parquet(part)
         metadata = run_metadata(config, seed, len(data.test_rows)) | read_json(folder / "weekdays.json", {})
+        metadata |= weeks_record(folder) if config.evaluation.joint else {}
         if caution := describe_positions(config.data.source, city.stations, config.graph.station_features):
             metadata["caution"] = caution
         write_json(path, metadata | ({"scale_log_r2": quality} if quality else {}) | {"methods": metrics})

@@ -32,6 +32,7 @@ from ..files import InputError, hash_arrays
 from ..joint.field import LatentField
 from ..joint.forecast import PastNoise, draw_joint, joint_fingerprint
 from ..joint.inversion import integrate_noise
+from ..joint.weeks import describe_weeks
 from .calendar import describe_days, make_calendar, period_hours
 from .cluster import Cluster, refuse_failed
 from .copy_check import RealDays, copy_check
@@ -72,6 +73,7 @@ class TrafficModel:
     field: LatentField | None = None  # of joint samples; independent ones if None
     covariates: CovariateEncoder | None = None  # of the run, with those of future days; None: it has none
     past: PastNoise | None = None  # of the last measured days, which forecasts continue; with `field`
+    any_day: bool = False  # whether weeks begin on any day, and not on Sundays
 
     def sample(
         self,
@@ -125,7 +127,7 @@ class GenerationRequest:
     @cached_property
     def calendar(self) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:
         "See `make_calendar`."
-        return make_calendar(self.first, self.last, self.places.timezone, self.model.length)
+        return make_calendar(self.first, self.last, self.places.timezone, self.model.length, self.model.any_day)
 
     @cached_property
     def covariates(self) -> np.ndarray | None:  # (n, P, L, F), or (1, P, L, F) of the whole city
@@ -136,7 +138,8 @@ class GenerationRequest:
     @property
     def period_hours(self) -> pd.DatetimeIndex:  # (P L,)
         "See `period_hours` of the calendar."
-        return period_hours(self.first, len(self.calendar[2]), self.places.timezone, self.model.length)
+        model, n_periods = self.model, len(self.calendar[2])
+        return period_hours(self.first, n_periods, self.places.timezone, model.length, model.any_day)
 
     @property
     def shape(self) -> tuple[int, int, int]:  # (n, S, P)
@@ -418,6 +421,7 @@ def describe_request(
     "Every caution: days, covariates, the scale of predicted places, and places that are unlike known ones."
     places, model = request.places, request.model
     lines = [describe_days(request.first, request.last, model.traffic.hours, columns_of(model.covariates))]
+    lines += [describe_weeks(model.field)] if model.field else []
     if model.covariates:
         lines += model.covariates.cautions(request.period_hours, places.table)
     return [line for line in (*lines, *places.cautions()) if line]

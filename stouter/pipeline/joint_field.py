@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CALIBRATION_VERSION', 'field_tensors', 'field_from_tensors', 'load_or_fit_field', 'past_of_field', 'sample_jointly',
-           'score_sums']
+           'score_sums', 'weeks_record']
 
 # %% ../../nbs/08_pipeline/07e_joint_field.ipynb #c939165f
 from dataclasses import fields
@@ -21,6 +21,7 @@ from ..files import InputError, atomic_write, hash_arrays, load_tensors
 from ..joint.calibration import calibrate_field, generate_joint
 from ..joint.field import LatentField
 from ..joint.forecast import PastNoise, measure_past
+from ..joint.weeks import days_of_periods, describe_weeks, split_days
 from .dataset import Datasets
 from .methods import Method
 
@@ -36,8 +37,10 @@ def field_from_tensors(
     tensors: dict[str, Tensor],  # of `field_tensors`
 ) -> LatentField:
     "The field whose parameters these are."
-    values = {f.name: tensors[f.name].tolist() for f in fields(LatentField)}
-    return LatentField(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    values = {f.name: tensors[f.name].tolist() for f in fields(LatentField) if f.name in tensors}
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    n_days, daily = int(values.pop("n_days", 1)), tuple(map(tuple, values.pop("daily", ())))
+    return LatentField(**values, n_days=n_days, daily=daily)
 
 # %% ../../nbs/08_pipeline/07e_joint_field.ipynb #1601982e
 CALIBRATION_VERSION = 3  # raised when the calibration changes: fields of another one are made again
@@ -53,10 +56,11 @@ def load_or_fit_field(
 ) -> LatentField:
     "The field in `joint.safetensors`, calibrated if it is not there. Raises `InputError` where a run cannot have one."
     known, path, day = data.known, folder / "joint.safetensors", data.train_periods.day_numbers
-    if known.x.shape[1] != 24 or len(day) < 14 or len(data.split.train) < 4:
+    n_days = len(day) * known.x.shape[1] // 24
+    if n_days < 14 or len(data.split.train) < 4:
         raise InputError(
-            f"joint samples need days (data.period: day), 14 training days and 4 stations; this run has periods of "
-            f"{known.x.shape[1]} hours, {len(day)} of them, and {len(data.split.train)} stations"
+            f"joint samples need 14 training days (two weeks with data.period: week) and 4 stations; this run has "
+            f"{n_days} training days and {len(data.split.train)} stations"
         )
     if not known.x.isfinite().any():
         raise InputError(f"joint samples need the training days, which are not in {folder}; train a run of your own")
@@ -79,7 +83,9 @@ def past_of_field(
     data: Datasets,  # training days
     stations: pd.DataFrame,  # (N rows) lon, lat of the stations with traffic, in the order of the datasets
 ) -> PastNoise:  # of the last week of training days
-    "Noise of the last training days at the training stations."
+    "Noise of the last training days at the training stations. Raises `InputError` for weeks."
+    if field.n_days > 1:
+        raise InputError("forecasts need periods of a day (data.period: day); this run generates weeks")
     lonlat = stations[["lon", "lat"]].to_numpy()[data.split.train]
     return measure_past(method, data.known, field, lonlat, data.train_periods.day_numbers, 7)
 
@@ -92,7 +98,7 @@ def sample_jointly(
     sampling: str,  # noise schedule and sampler, as JSON
     seed: int,  # of the run
     folder: Path,  # of the run
-) -> Tensor:  # (S, B, 24) scaled
+) -> Tensor:  # (S, B, L) scaled
     "Joint samples of the test days. Raises as `load_or_fit_field`."
     field = load_or_fit_field(folder, method, data, stations, sampling, seed)
     lonlat, day = stations[["lon", "lat"]].to_numpy()[data.test_rows], data.test_periods.day_numbers
@@ -103,10 +109,19 @@ def sample_jointly(
 def score_sums(
     data: Datasets,  # training and test days of the same stations
     stations: pd.DataFrame,  # as in `load_or_fit_field`
-    samples: np.ndarray,  # (S, B, 24) scaled, S >= 2
+    samples: np.ndarray,  # (S, B, L) scaled, S >= 2
 ) -> dict[str, float]:  # metric -> value
     "`joint_scores` of samples of the test days, about the mean training days."
     real, lonlat = data.test.cube.numpy(), stations[["lon", "lat"]].to_numpy()[data.test_rows]
-    weeks = data.train_periods.hour_of_week, data.test_periods.hour_of_week
-    expected, days = expected_days(data.known.cube.numpy(), *weeks), samples.reshape(len(samples), *real.shape)
-    return joint_scores(real, days, expected, lonlat, data.test_periods.day_numbers)
+    weeks = (periods.hour_of_week.reshape(-1, 24) for periods in (data.train_periods, data.test_periods))
+    known, days, samples = map(split_days, (data.known.cube.numpy(), real, samples.reshape(len(samples), *real.shape)))
+    date = days_of_periods(data.test_periods.day_numbers, real.shape[2] // 24)
+    return joint_scores(days, samples, expected_days(known, *weeks), lonlat, date)
+
+
+def weeks_record(
+    folder: Path,  # of a run that is scored with joint samples
+) -> dict[str, str]:  # "joint"; empty for periods of a day
+    "`describe_weeks` of the run's field, for its metadata."
+    text = describe_weeks(field_from_tensors(load_tensors(folder / "joint.safetensors")))
+    return {} if text is None else {"joint": text}

@@ -200,7 +200,8 @@ class RunResults:
         name, hours = f"{self.config.name}, seed {self.seed}", self.embeddings.hour_table
         origin, real_days = describe_origin(self.config.data), days_to_compare(self.data)
         common = name, self.method, places, hours, self.city.traffic, length, sampling
-        return TrafficModel(*common, *origin, real_days, covariates=self.data.covariates)
+        any_day = self.config.data.sliding_weeks
+        return TrafficModel(*common, *origin, real_days, covariates=self.data.covariates, any_day=any_day)
 
     @property
     def field(self) -> LatentField:
