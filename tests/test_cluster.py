@@ -27,7 +27,7 @@ WEEK = "2013-12-01:2013-12-07"
 @pytest.fixture(scope="module")
 def address():
     "Of the scheduler of a cluster with two workers, which see the folder of the tests."
-    with open_cluster(None, 2) as cluster:
+    with open_cluster(None, 2, "stouter.pipeline.generate") as cluster:
         yield cluster.client.scheduler.address
 
 

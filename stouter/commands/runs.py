@@ -279,7 +279,7 @@ def generate(
     from stouter.pipeline.initial_weights import find_pretrained
     from stouter.pipeline.run import load_run
 
-    with open_cluster(scheduler, workers) as cluster:
+    with open_cluster(scheduler, workers, "stouter.pipeline.generate") as cluster:
         results = load_run(run_dir or find_pretrained(pretrained), progress_bar)
         model = results.model_with(sites, pois, city, joint, forecast, covariates or (), allow_missing)
         request = make_request(model, *span, samples, seed, station, known)
@@ -347,7 +347,7 @@ def evaluate(
     from stouter.pipeline.cluster import open_cluster
     from stouter.pipeline.traffic_tables import read_station_positions, read_traffic_table
 
-    with open_cluster(scheduler, workers) as cluster:
+    with open_cluster(scheduler, workers, "stouter.pipeline.evaluate_tables") as cluster:
         real_table, generated_table = read_traffic_table(real), read_traffic_table(generated)
         positions = read_station_positions(real, real_table, stations)
         from stouter.evaluation.score_card import tidy_scores

@@ -36,7 +36,7 @@ def ingest_records(
     n_workers: int | None = None,  # see `open_cluster`
 ) -> tuple[Traffic, dict, str]:  # traffic; report; what was refused, in words
     "Hourly traffic of call-detail records (section 6.1.1). Raises `InputError` as `read_records`."
-    with open_cluster(scheduler, n_workers) as cluster:
+    with open_cluster(scheduler, n_workers, "stouter.pipeline.sources") as cluster:
         traffic, _, report = read_records(source, progress_bar, cache_dir, cluster)
     return traffic, report.to_dict(), report.summary()
 
