@@ -15,6 +15,7 @@ from stouter.config_file import load_config
 from stouter.diffusion.reverse import sample_ddim
 from stouter.joint.field import LatentField, draw_noise, fourier_features, moving_average
 from stouter.joint.inversion import integrate_noise, invert_days
+from stouter.joint.weeks import describe_weeks
 from stouter.pipeline.joint_field import field_from_tensors, field_tensors
 from stouter.pipeline.run import load_run
 from stouter.run_card import format_run_card
@@ -201,3 +202,27 @@ def test_a_vae_takes_the_field_and_has_no_past(tmp_path):
     np.testing.assert_array_equal(joint[:2], run.generate(*days, n_samples=2, joint=True).values(service))
     with pytest.raises(package.files.InputError, match="diffusion methods only"):
         run.generate(*days, forecast=True)
+
+
+def test_two_weeks_have_no_memory(tmp_path):
+    "Weeks from Sundays on: two of 28 days are trained on, which have one succession."
+    run = package.run("tiny", folder=tmp_path / "run", overrides=WEEKS)
+    field = load_run(tmp_path / "run").field
+    assert (field.n_days, field.memory, field.city_memory) == (7, (1.0, 0.0, 0.0), (1.0, 0.0, 0.0))
+    assert "independent" in describe_weeks(field)
+    tuesday, sunday = (
+        run.generate(first, "2013-12-07", n_samples=2, joint=True).values("internet")
+        for first in ("2013-12-03", "2013-12-01")
+    )
+    np.testing.assert_array_equal(tuesday, sunday[..., 48:])  # the same week, from its Sunday on
+
+
+def test_diffwave_takes_the_field(tmp_path):
+    "The sampler of DiffWave is deterministic from its first noise, as STOUTER's."
+    overrides = {"data.source.n_days": 17, "train.n_updates": 2, "method": "diffwave", "evaluation.joint": True}
+    run = package.run("tiny", folder=tmp_path / "run", overrides=overrides)
+    assert "city_hour_crps" in load_run(tmp_path / "run").metrics["DiffWave"]
+    days, service = ("2013-11-29", "2013-11-30"), "internet"
+    joint, alone = (run.generate(*days, n_samples=3, joint=joint).values(service) for joint in (True, False))
+    assert joint.shape == alone.shape and np.isfinite(joint).all() and not np.array_equal(joint, alone)
+    np.testing.assert_array_equal(joint[:2], run.generate(*days, n_samples=2, joint=True).values(service))
