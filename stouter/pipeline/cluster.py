@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['N_ATTEMPTS', 'MAX_GROUP_SIZE', 'MIN_GROUPS_PER_WORKER', 'CHECKED_PACKAGES', 'WORKER_ENVIRONMENT', 'DASK_SETTINGS',
-           'INSTALL_DASK', 'group_parts', 'Outcome', 'call_part', 'call_group', 'read_outcomes', 'describe_worker',
-           'check_workers', 'Cluster', 'refuse_failed', 'prepare_fork_server', 'open_cluster']
+           'INSTALL_DASK', 'group_parts', 'Outcome', 'call_part', 'call_group', 'call_alone', 'read_outcomes',
+           'describe_worker', 'check_workers', 'Cluster', 'refuse_failed', 'prepare_fork_server', 'open_cluster']
 
 # %% ../../nbs/08_pipeline/02b_cluster.ipynb #63c24f57
 import multiprocessing
@@ -70,6 +70,15 @@ def call_group(
     return outcomes
 
 
+def call_alone(
+    function: Callable[[Any, Any], Any],  # takes what all parts share, and the part
+    pickled: bytes,  # what all parts share; it comes with the part, so that no worker that died had the only copy
+    part: Any,  # number or name
+) -> list[Outcome]:  # one
+    "Make one part. Raises what the function raises."
+    return [call_part(function, pickle.loads(pickled), part)]
+
+
 def read_outcomes(
     future: Any,  # `distributed.Future` of `call_group`, done
     n_parts: int,  # of the group
@@ -78,8 +87,8 @@ def read_outcomes(
     "The results of a group, or in words why a part has none."
     if future.status == "finished":
         return future.result()
-    if future.status != "error":
-        return [Outcome("the connection to the scheduler was lost", None)] * n_parts
+    if future.status != "error":  # a result is lost too if its worker dies over another part before it is fetched
+        return [Outcome("the connection to the scheduler was lost", None) if is_alone else None] * n_parts
     error = future.exception()
     if type(error).__name__ == "KilledWorker":
         if not is_alone:
@@ -143,7 +152,7 @@ class Cluster(NamedTuple):
             return {}
         workers = self.describe_workers(folder)
         check_workers(workers, folder)
-        unpacked = self.client.submit(pickle.loads, pickle.dumps(shared), pure=False)
+        unpacked = self.client.submit(pickle.loads, pickled := pickle.dumps(shared), pure=False)
         groups, again = group_parts(parts, len(workers)), []
         columns = [function] * len(groups), [unpacked] * len(groups), groups
         futures = self.client.map(call_group, *columns, retries=N_ATTEMPTS - 1, pure=False)
@@ -159,7 +168,7 @@ class Cluster(NamedTuple):
             for part, outcome in zip(group, read_outcomes(future, len(group))):
                 keep(part, outcome) if outcome else again.append(part)
         for part in again:  # one after another, so that the worker that dies is that of the part
-            future = self.client.submit(call_group, function, unpacked, [part], retries=N_ATTEMPTS - 1, pure=False)
+            future = self.client.submit(call_alone, function, pickled, part, retries=N_ATTEMPTS - 1, pure=False)
             next(as_completed([future], loop=self.client.loop))  # waits
             keep(part, read_outcomes(future, 1, is_alone=True)[0])
         return outcomes
