@@ -192,6 +192,23 @@ def test_output_folder_that_cannot_be_written(tmp_path, word):
     refused("run", "tiny", "--out", out, says=[str(out), "choose another output folder"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "tiny", "--out", "s3://bucket/run"),
+        ("tune", "tiny", "--out", "s3://bucket/tune"),
+        ("simulate", "s3://bucket/city", "--stations", "4", "--days", "2"),
+        ("generate", "--pretrained", "demo", "--days", "2013-11-22", "--out", "s3://bucket/week.parquet"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_an_address_is_no_output_folder(words, tmp_path, monkeypatch):
+    "`pathlib` would take it for a folder named `s3:`."
+    monkeypatch.chdir(tmp_path)
+    refused(*words, says=["s3:/bucket", "an address; files are written to folders: mount the store"])
+    assert not any(tmp_path.iterdir())
+
+
 def test_checkpoint_cut_in_half(tiny_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(tiny_run[0], copy)

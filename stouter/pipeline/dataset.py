@@ -177,7 +177,6 @@ def load_city(
 
     Raises `InputError` for an unknown service, too few stations or damaged files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     records, stations = open_source(data, folder, progress)
     records = select_days(records, data.first_day, data.last_day)
     traffic, constant = select_stations(records, data)

@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..config import ExperimentConfig
-from ..files import InputError, atomic_write
+from ..files import InputError, atomic_write, writable_folder
 
 # %% ../../nbs/08_pipeline/01_run_folder.ipynb #7b9cd247
 def flatten(
@@ -102,11 +102,8 @@ def lock_folder(
     path = folder.resolve() / ".lock"
     if (existing := _LOCKS.get(path)) and not existing.closed:
         return existing
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writable_folder(folder):
         file = open(path, "a+")
-    except OSError as error:
-        raise InputError(f"cannot write into {folder}: {error.strerror}; choose another output folder") from None
     deadline = time.monotonic() + timeout
     while not try_lock(file):
         if time.monotonic() > deadline:

@@ -38,7 +38,6 @@ def held_out_blocks(
         raise InputError(
             f"data.protocol: {data.protocol} holds stations out, tuning holds days out; set it to new_days"
         )
-    folder.mkdir(parents=True, exist_ok=True)
     train, _, _ = cut_periods(load_city(data, folder).traffic, data)
     n_periods, last_hour = len(train.days), train.hours[-1]
     size = min(WEEK[data.period], n_periods // 2)
