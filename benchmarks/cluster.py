@@ -1,41 +1,45 @@
 """A month of a large city by one process and by local clusters: equal bytes, overhead, scaling to 64 workers.
 
-    OMP_NUM_THREADS=1 python benchmarks/cluster.py runs/run/tiny/seed0 --stations 1000 --days 31 --workers 1 2 \\
-        --out nbs/results/cluster.json
+    OMP_NUM_THREADS=1 python benchmarks/cluster.py demo --stations 1000 3000 --out nbs/results/cluster.json
 
 RUN is a model of the package or the folder of a run; its sites are made up, with the counts of its own stations. The
-tables of one process and of the clusters are compared byte by byte. `overhead` is the processor time of all processes
-of a cluster, start and end included, beyond that of one process: unlike the seconds of wall clock it depends little on
-what else the machine does (`load` is the number of processes that want a core just before).
+tables of one process and of the clusters are compared byte by byte. Each is written by a process of its own.
+`cpu_seconds` is the processor time of that process and of all that it has started, the imports of the workers
+included, from before the cluster is opened until the table is there; `overhead` is what a cluster takes beyond one
+process. Unlike the seconds of wall clock it depends little on what else the machine does (`load` is the number of
+processes that want a core just before).
 
-The task graph is then played through for 1 to 64 workers: a worker begins when it has imported the package, the
-scheduler gives out one block after another, each at the processor time that it was measured to cost, the worker that is
-free first takes it for the time that it took here, and one process merges the parts. The folder is taken to be as
-fast for 64 workers as for one.
+The task graph is then played through for 1 to 64 workers, with the times of the largest city: each is on a machine
+of its own and begins when it has started there, as late as the cluster of this machine; the scheduler gives out one task (blocks that a worker makes one after another) after another, at the
+processor time that it was measured to cost, the worker that is free first takes it for the time that its blocks took
+here, and one process merges the parts. The folder is taken to be as fast for 64 workers as for one.
 """
 
 import argparse
 import heapq
+import multiprocessing
 import os
-import resource
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from reporting import print_fields, run_benchmark
 
 from stouter.files import write_json
 from stouter.pipeline import generate
-from stouter.pipeline.cluster import open_cluster
+from stouter.pipeline.cluster import group_parts, open_cluster
 from stouter.pipeline.generate import GenerationRequest, make_request
 from stouter.pipeline.initial_weights import find_pretrained
 from stouter.pipeline.run import load_run
 
-FIRST = pd.Timestamp("2014-01-01")
+FIRST, MODULE = pd.Timestamp("2014-01-01"), "stouter.pipeline.generate"  # what workers have imported, as by the command
 
 
 def large_request(run: str, n_stations: int, n_days: int, folder: Path) -> GenerationRequest:
@@ -52,97 +56,122 @@ def large_request(run: str, n_stations: int, n_days: int, folder: Path) -> Gener
 
 
 def cpu_seconds() -> float:
-    "Of this process and of those that it has started and that have ended."
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
+    "Of this process and of all that it has started and that are alive: the workers, and the one that they fork from."
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(t.user + t.system for t in times)
 
 
-def timed(function: Callable, *arguments) -> dict:
-    "Seconds of a call, and the average load of the machine before it."
-    load, wall, cpu = os.getloadavg()[0], time.perf_counter(), cpu_seconds()
-    function(*arguments)
-    return {"seconds": time.perf_counter() - wall, "cpu_seconds": cpu_seconds() - cpu, "load": load}
+@contextmanager
+def timed(row: dict) -> Iterator[None]:
+    "Seconds of a block, and the average load of the machine before it, into `row`."
+    row["load"], wall, cpu = os.getloadavg()[0], time.perf_counter(), cpu_seconds()
+    yield
+    row.update(seconds=time.perf_counter() - wall, cpu_seconds=cpu_seconds() - cpu)
 
 
-def write_and_time_blocks(request: GenerationRequest, out: Path) -> list[float]:
+def write_and_time_blocks(request: GenerationRequest, out: Path, row: dict) -> None:
     "One process; processor time of each block."
-    make_part, seconds = generate.make_part, []
+    make_part, row["blocks"] = generate.make_part, []
 
     def timed_part(shared: tuple, block: int) -> None:
         start = time.thread_time()
         make_part(shared, block)
-        seconds.append(time.thread_time() - start)
+        row["blocks"].append(time.thread_time() - start)
 
     generate.make_part = timed_part
-    generate.write_traffic(request, out)
-    generate.make_part = make_part
-    return seconds
+    with timed(row):
+        generate.write_traffic(request, out)
 
 
-def start_only(request: GenerationRequest, n_workers: int) -> None:
+def start_only(request: GenerationRequest, out: None, row: dict) -> None:
     "A cluster whose workers import the package, get the request, and do nothing."
-    with open_cluster(None, n_workers) as cluster:
-        cluster.map_parts(generate.block_items, generate.request_of_parts(request), list(range(n_workers)), None)
+    with ExitStack() as stack, timed(row):
+        cluster = stack.enter_context(open_cluster(None, row["workers"], MODULE))
+        parts = list(range(row["workers"]))
+        cluster.map_parts(generate.block_items, generate.request_of_parts(request), parts, None)
 
 
-def write_on_cluster(request: GenerationRequest, out: Path, n_workers: int) -> None:
-    "A cluster, its start and its end included."
-    with open_cluster(None, n_workers) as cluster:
-        generate.write_traffic(request, out, cluster=cluster)
+def write_on_cluster(request: GenerationRequest, out: Path, row: dict) -> None:
+    "A cluster, its start included."
+    with ExitStack() as stack, timed(row):
+        generate.write_traffic(request, out, cluster=stack.enter_context(open_cluster(None, row["workers"], MODULE)))
 
 
-def play(blocks: list[float], n_workers: int, start: float, dispatch: float, merge: float) -> float:
-    "Seconds of a run whose blocks are given out one after another to the worker that is free first."
+def work(function: Callable, request: tuple, out: Path | None, row: dict, connection: Connection) -> None:
+    "In a process of its own: make the request, call the function, send the row."
+    function(large_request(*request), out, row)
+    connection.send(row)
+
+
+def in_new_process(function: Callable, request: tuple, out: Path | None, **row) -> dict:
+    "What the function writes into `row`, in a process that has started no other one yet."
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=work, args=(function, request, out, row, there))
+    process.start()
+    there.close()
+    row = here.recv()
+    process.join()
+    return row
+
+
+def play(tasks: list[float], n_workers: int, start: float, dispatch: float, merge: float) -> float:
+    "Seconds of a run whose tasks are given out one after another to the worker that is free first."
     free, given = [start] * n_workers, start
-    for seconds in blocks:
+    for seconds in tasks:
         given += dispatch
         heapq.heapreplace(free, max(free[0], given) + seconds)
     return max(free) + merge
 
 
-def measure(args: argparse.Namespace) -> dict:
-    rows, blocks = [], []
+def measure_city(args: argparse.Namespace, n_stations: int) -> tuple[dict, list[float]]:
+    "One process and the clusters on a city; seconds of each block."
+    rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        request = large_request(args.run, args.stations, args.days, folder)
-        one = timed(lambda: blocks.extend(write_and_time_blocks(request, folder / "0.parquet")))
-        print(f"one process: {one}", flush=True)
+        request = args.run, n_stations, args.days, folder
+        one = in_new_process(write_and_time_blocks, request, folder / "0.parquet")
+        blocks = one.pop("blocks")
+        print(f"{n_stations} stations, one process: {one}", flush=True)
         for n in args.workers:
-            row = timed(write_on_cluster, request, folder / f"{n}.parquet", n) | {"workers": n}
-            row["start_cpu_seconds"] = timed(start_only, request, n)["cpu_seconds"]
+            row = in_new_process(write_on_cluster, request, folder / f"{n}.parquet", workers=n)
+            row["start_cpu_seconds"] = in_new_process(start_only, request, None, workers=n)["cpu_seconds"]
             row["same_bytes"] = (folder / f"{n}.parquet").read_bytes() == (folder / "0.parquet").read_bytes()
             row["overhead"] = row["cpu_seconds"] / one["cpu_seconds"] - 1
+            row["speedup"] = one["seconds"] / row["seconds"]
             rows.append(row)
             print(row, flush=True)
-    last, merge = rows[-1], one["cpu_seconds"] - sum(blocks)
-    start = last["start_cpu_seconds"] / last["workers"]
+    return {"stations": n_stations, "n_blocks": len(blocks), "one_process": one, "clusters": rows}, blocks
+
+
+def simulate(city: dict, blocks: list[float], n_days: int) -> dict:
+    "Seconds of cities of 10,000 and a million stations on 1 to 64 workers."
+    one, last = city["one_process"], city["clusters"][-1]
+    merge, start = one["cpu_seconds"] - sum(blocks), max(row["start_cpu_seconds"] for row in city["clusters"])
     costs = last["cpu_seconds"] - last["start_cpu_seconds"] - one["cpu_seconds"]
-    dispatch = max(costs, 0) / len(blocks)
-    simulated = []
-    for stations in (10_000, 1_000_000):  # for a month, from the measured times of blocks
-        larger = np.resize(blocks, -(-stations * 31 // generate.BLOCK_SIZE)).tolist()
+    dispatch = max(costs, 0) / len(group_parts(range(len(blocks)), last["workers"]))
+    rows = []
+    for stations in (10_000, 1_000_000):
+        larger = np.resize(blocks, -(-stations * n_days // generate.BLOCK_SIZE))
         merging = merge * len(larger) / len(blocks)
-        alone = sum(larger) + merging
+        alone = larger.sum() + merging
         for n in (1, 2, 4, 8, 16, 32, 64):
-            seconds = play(larger, n, start, dispatch, merging)
-            overhead = (n * start + len(larger) * dispatch) / alone
+            tasks = [larger[list(group)].sum() for group in group_parts(range(len(larger)), n)]
+            seconds = play(tasks, n, start, dispatch, merging)
+            overhead = (n * start + len(tasks) * dispatch) / alone
             row = {"stations": stations, "workers": n, "seconds": seconds, "speedup": alone / seconds}
-            simulated.append({**row, "overhead": overhead})
-    result = {
-        "run": args.run,
-        "stations": args.stations,
-        "days": args.days,
-        "n_blocks": len(blocks),
-        "block_seconds": float(np.mean(blocks)),
-        "start_seconds": start,
-        "dispatch_seconds": dispatch,
-        "merge_seconds": merge,
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "one_process": one,
-        "clusters": rows,
-        "simulated": simulated,
-    }
+            rows.append({**row, "overhead": overhead})
+    costs = {"start_seconds": start, "dispatch_seconds": dispatch, "merge_seconds": merge}
+    return {"block_seconds": float(np.mean(blocks)), **costs, "simulated": rows}
+
+
+def measure(args: argparse.Namespace) -> dict:
+    cities, blocks = [], []
+    for n_stations in args.stations:
+        city, blocks = measure_city(args, n_stations)
+        cities.append(city)
+    about = {"run": args.run, "days": args.days, "cores": os.cpu_count(), "torch": torch.__version__}
+    result = {**about, "cities": cities, **simulate(cities[-1], blocks, args.days)}
     if args.out:
         write_json(args.out, result)
     return result
@@ -151,14 +180,15 @@ def measure(args: argparse.Namespace) -> dict:
 def show(result: dict) -> None:
     "Fields, then both tables."
     print_fields({name: value for name, value in result.items() if not isinstance(value, list)})
-    for name in ("clusters", "simulated"):
-        print(pd.DataFrame(result[name]).to_string(index=False, float_format="{:.4g}".format))
+    tables = [pd.DataFrame(city["clusters"]).assign(stations=city["stations"]) for city in result["cities"]]
+    for table in (pd.concat(tables), pd.DataFrame(result["simulated"])):
+        print(table.to_string(index=False, float_format="{:.4g}".format))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="a model of the package, or the folder of a finished run")
-    parser.add_argument("--stations", type=int, default=10_000)
+    parser.add_argument("--stations", type=int, nargs="+", default=[10_000])
     parser.add_argument("--days", type=int, default=31)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--out", type=Path, help="JSON file that is kept")
