@@ -9,10 +9,11 @@ included, from before the cluster is opened until the table is there; `overhead`
 process. Unlike the seconds of wall clock it depends little on what else the machine does (`load` is the number of
 processes that want a core just before).
 
-The task graph is then played through for 1 to 64 workers, with the times of the largest city: each is on a machine
-of its own and begins when it has started there, as late as the cluster of this machine; the scheduler gives out one task (blocks that a worker makes one after another) after another, at the
-processor time that it was measured to cost, the worker that is free first takes it for the time that its blocks took
-here, and one process merges the parts. The folder is taken to be as fast for 64 workers as for one.
+The task graph is then played through for 1 to 64 workers, with the times of the largest city: each is on a machine of
+its own and begins as late as the cluster of this machine did; the scheduler gives out one task (blocks that a worker
+makes one after another) after another, at the processor time that it was measured to cost, the worker that is free
+first takes it for the time that its blocks took here, and one process merges the parts. The folder is taken to be as
+fast for 64 workers as for one.
 """
 
 import argparse
