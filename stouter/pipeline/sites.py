@@ -220,12 +220,16 @@ def describe_unlike(
     categories: Sequence[str],  # what the run counts
 ) -> list[str]:  # a line for each site and reason; few
     "Warnings about sites that are far from every training station or unlike all of them."
-    limit_km = neighbour_distance(to_ecef(training["lon"], training["lat"]) / 1000).max()
-    far = [
-        f"{sites.index[k]}: {distance_km[k]:.3g} km from the nearest training station, while each of those has another "
-        f"within {limit_km:.3g} km; its traffic is an extrapolation"
-        for k in np.flatnonzero(distance_km > limit_km)
-    ]
+    points = to_ecef(training["lon"], training["lat"]) / 1000
+    limit_km, far = neighbour_distance(points).max(), []
+    exchanged_km = cKDTree(points).query(to_ecef(sites["lat"], sites["lon"]) / 1000)[0]
+    for k in np.flatnonzero(distance_km > limit_km):
+        swapped = f"; it has {exchanged_km[k]:,.0f} with lon and lat exchanged: are they the wrong way round?"
+        far.append(
+            f"{sites.index[k]}: {distance_km[k]:,.{0 if distance_km[k] > 100 else 1}f} km from the nearest training "
+            f"station, while each of those has another within {limit_km:.3g} km; its traffic is an extrapolation"
+            + swapped * bool(exchanged_km[k] < min(100, distance_km[k] / 10))
+        )
     if not len(categories):
         return shorten(far, "as far away")
     kind = LogCountFeatures.fit(training, training[list(categories)])
