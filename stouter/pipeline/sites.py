@@ -226,9 +226,10 @@ def describe_unlike(
     for k in np.flatnonzero(distance_km > limit_km):
         swapped = f"; it has {exchanged_km[k]:,.0f} with lon and lat exchanged: are they the wrong way round?"
         far.append(
-            f"{sites.index[k]}: {distance_km[k]:{',.0f' if distance_km[k] > 100 else '.3g'}} km from the nearest training "
-            f"station, while each of those has another within {limit_km:.3g} km; its traffic is an extrapolation"
-            + swapped * bool(exchanged_km[k] < min(100, distance_km[k] / 10))
+            f"{sites.index[k]}: {distance_km[k]:{',.0f' if distance_km[k] > 100 else '.3g'}} km from the nearest "
+            f"training station, while each of those has another within {limit_km:.3g} km; its traffic is an extrapolation"
+            + swapped
+            * bool(exchanged_km[k] < min(100, distance_km[k] / 10))
         )
     if not len(categories):
         return shorten(far, "as far away")
