@@ -224,12 +224,13 @@ def describe_unlike(
     limit_km, far = neighbour_distance(points).max(), []
     exchanged_km = cKDTree(points).query(to_ecef(sites["lat"], sites["lon"]) / 1000)[0]
     for k in np.flatnonzero(distance_km > limit_km):
-        swapped = f"; it has {exchanged_km[k]:,.0f} with lon and lat exchanged: are they the wrong way round?"
+        km = f"{distance_km[k]:{',.0f' if distance_km[k] > 100 else '.3g'}} km"
+        where = "; its traffic is an extrapolation"
+        if exchanged_km[k] < min(100, distance_km[k] / 10):
+            where += f"; {exchanged_km[k]:,.0f} km with lon and lat exchanged: are they the wrong way round?"
         far.append(
-            f"{sites.index[k]}: {distance_km[k]:{',.0f' if distance_km[k] > 100 else '.3g'}} km from the nearest "
-            f"training station, while each of those has another within {limit_km:.3g} km; its traffic is an extrapolation"
-            + swapped
-            * bool(exchanged_km[k] < min(100, distance_km[k] / 10))
+            f"{sites.index[k]}: {km} from the nearest training station, while each of those has another within "
+            f"{limit_km:.3g} km{where}"
         )
     if not len(categories):
         return shorten(far, "as far away")
