@@ -45,7 +45,7 @@ def variants() -> dict[str, dict]:
     rows = {f"random, {n} updates": {"train.n_updates": n} for n in (FEW, MANY)}
     for start in STARTS[1:]:
         rows[f"{start}, as it is"] = {"init": start, "train.n_updates": 1, "train.lr": 1e-9}
-        rows[f"{start}, {FEW} updates"] = {"init": start, "train.n_updates": FEW}
+        rows |= {f"{start}, {n} updates": {"init": start, "train.n_updates": n} for n in (FEW, MANY)}
     return rows
 
 
