@@ -261,6 +261,8 @@ def main():
     args = parser.parse_args()
     import stouter.pipeline.run  # noqa: F401, once for all processes
 
+    if args.work:
+        args.work.mkdir(parents=True, exist_ok=True)
     for n_stations in args.stations:
         for n_days in args.days:
             for row in measure_size(n_stations, n_days, args.stages, args.work):
