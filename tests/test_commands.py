@@ -196,7 +196,7 @@ def smaller(line):
         line = re.sub(r"--init (simulated_milan|milan_28|demo)\b", "--init runs/run/demo/seed0", line)  # as small
         line = f"{line} {FAST}"
         line += " -p diffusion.n_steps 4 -p diffusion.n_sampling_steps 4" if "preset paper" in line else ""
-        line += " -p data.source.n_days 30" if "data.period week" in line else ""  # whole weeks to hold out and to learn
+        line += " -p data.source.n_days 30" if "data.period week" in line else ""  # to hold out and to learn
     if verb == "tune":
         line = line.replace("tune demo", "tune tiny") + f" --grid grid.yaml -p data.source.n_days 24 {FAST}"
     return line
@@ -249,7 +249,7 @@ def call(line):
 
 
 BLOCKS = {path.stem: copied_lines(path) for path in DOCUMENTS if path.parent.name == "tutorials" and copied_lines(path)}
-BY_TEST = ("4_new_sites", "6_three_days")  # blocks that are executed here; cells of the notebook execute the others
+BY_TEST = ("1_quickstart", "4_new_sites", "6_three_days")  # executed here; cells execute the others
 
 
 def of_a_tutorial(line):
