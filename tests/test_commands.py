@@ -22,6 +22,7 @@ from stouter.config_file import experiments_folder
 from stouter.data.traffic import open_traffic, save_traffic
 from stouter.pipeline.table_parts import parts_folder
 
+TUTORIALS = ROOT / "nbs" / "tutorials"
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
 DOCUMENTS += sorted(p for p in (ROOT / "nbs").rglob("[!_.]*") if p.suffix in (".ipynb", ".md") and p.is_file())
 PARSER = typer.main.get_command(app)
@@ -74,7 +75,7 @@ def copied_lines(path):
     markdown, code = source_of(path)
     blocks = re.findall(r"^```[^\n]*\n(.*?)^```", markdown, re.S | re.M)
     cells = re.findall(r"^!.*(?:\\\n.*)*", code, re.M)
-    texts = re.findall(r"^stouter .*", code, re.M) if path.parent.name == "tutorials" else []
+    texts = re.findall(r"^stouter .*", code, re.M) if path.parent == TUTORIALS else []
     return [line for text in [*blocks, *cells, *texts] for line in joined(text)]
 
 
@@ -248,7 +249,7 @@ def call(line):
     return CliRunner().invoke(app, words if words[0] == "completion" or "--json" in words else [*words, "--json"])
 
 
-BLOCKS = {path.stem: copied_lines(path) for path in DOCUMENTS if path.parent.name == "tutorials" and copied_lines(path)}
+BLOCKS = {path.stem: copied_lines(path) for path in DOCUMENTS if path.parent == TUTORIALS and copied_lines(path)}
 BY_TEST = ("1_quickstart", "4_new_sites", "6_three_days")  # executed here; cells execute the others
 
 
