@@ -22,6 +22,7 @@ from stouter.config_file import experiments_folder
 from stouter.data.traffic import open_traffic, save_traffic
 from stouter.pipeline.table_parts import parts_folder
 
+TUTORIALS = ROOT / "nbs" / "tutorials"
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md")]
 DOCUMENTS += sorted(p for p in (ROOT / "nbs").rglob("[!_.]*") if p.suffix in (".ipynb", ".md") and p.is_file())
 PARSER = typer.main.get_command(app)
@@ -74,7 +75,7 @@ def copied_lines(path):
     markdown, code = source_of(path)
     blocks = re.findall(r"^```[^\n]*\n(.*?)^```", markdown, re.S | re.M)
     cells = re.findall(r"^!.*(?:\\\n.*)*", code, re.M)
-    texts = re.findall(r"^stouter .*", code, re.M) if path.parent.name == "tutorials" else []
+    texts = re.findall(r"^stouter .*", code, re.M) if path.parent == TUTORIALS else []
     return [line for text in [*blocks, *cells, *texts] for line in joined(text)]
 
 
@@ -196,9 +197,7 @@ def smaller(line):
         line = re.sub(r"--init (simulated_milan|milan_28|demo)\b", "--init runs/run/demo/seed0", line)  # as small
         line = f"{line} {FAST}"
         line += " -p diffusion.n_steps 4 -p diffusion.n_sampling_steps 4" if "preset paper" in line else ""
-        line += (
-            " -p data.source.n_days 30" if "data.period week" in line else ""
-        )  # whole weeks to hold out and to learn
+        line += " -p data.source.n_days 30" if "data.period week" in line else ""  # to hold out and to learn
     if verb == "tune":
         line = line.replace("tune demo", "tune tiny") + f" --grid grid.yaml -p data.source.n_days 24 {FAST}"
     return line
@@ -250,8 +249,8 @@ def call(line):
     return CliRunner().invoke(app, words if words[0] == "completion" or "--json" in words else [*words, "--json"])
 
 
-BLOCKS = {path.stem: copied_lines(path) for path in DOCUMENTS if path.parent.name == "tutorials" and copied_lines(path)}
-BY_TEST = ("4_new_sites", "6_three_days")  # blocks that are executed here; cells of the notebook execute the others
+BLOCKS = {path.stem: copied_lines(path) for path in DOCUMENTS if path.parent == TUTORIALS and copied_lines(path)}
+BY_TEST = ("1_quickstart", "4_new_sites", "6_three_days")  # executed here; cells execute the others
 
 
 def of_a_tutorial(line):

@@ -212,6 +212,13 @@ def test_tutorials_run_without_their_hidden_cells(path):
 
 
 @pytest.mark.parametrize("path", [p for p in LITERATE if p.parent.name == "tutorials"], ids=lambda p: p.stem)
+def test_figures_of_a_reader_look_as_on_the_page(path):
+    "The style has the colours that everybody can tell apart: it is set where the reader sees it."
+    hidden = [source for source in cells(path, "code") if "#| hide" in source]
+    assert not any("set_plot_style" in source for source in hidden)
+
+
+@pytest.mark.parametrize("path", [p for p in LITERATE if p.parent.name == "tutorials"], ids=lambda p: p.stem)
 def test_tutorials_need_no_tool_of_developers(path):
     "A reader has what `pip install stouter` brings: the requirements of settings.ini and the standard library."
     settings = dict(re.findall(r"^(\w+) = (.*)$", (ROOT / "settings.ini").read_text(), re.M))

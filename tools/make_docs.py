@@ -21,7 +21,7 @@ from nbdev.serve_drv import main as process_notebook
 ROOT = Path(__file__).parents[1]
 NBS = ROOT / "nbs"
 ASSETS = ROOT / "tools" / "site"
-TEXT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/results.md")
+TEXT_PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "GLOSSARY.md", "benchmarks/results.md")
 WIDE_PIXELS = 900  # a wider picture needs more than the column of text
 REMOTE_KATEX = re.compile(r"https://cdn\.jsdelivr\.net/npm/katex@[\d.]+/dist/(contrib/)?")
 FETCH_INDEX = re.compile(r'const r = await fetch\(offset \+ "search\.json"\);\s*index = await r\.json\(\);')
@@ -80,6 +80,9 @@ def edit_notebook(path: Path) -> None:
         elif cell["cell_type"] == "markdown":
             cell["source"] = cell["source"].replace("](../CONTRIBUTING.md)", "](CONTRIBUTING.md)")
             cell["source"] = cell["source"].replace("](../CHANGELOG.md)", "](CHANGELOG.md)")
+            cell["source"] = cell["source"].replace("](../../GLOSSARY.md)", "](../GLOSSARY.md)")
+            if path.stem == "index":
+                cell["source"] = re.sub(r"`((?:CONTRIBUTING|CHANGELOG|GLOSSARY)\.md)`", r"[\1](\1)", cell["source"])
     if path.parent.name == "experiments":
         note = RUN_NOTE if path.stem == "run" else STUDY_NOTE % path.stem
         cells.insert(2, {"cell_type": "markdown", "metadata": {}, "source": note})

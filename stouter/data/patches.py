@@ -26,6 +26,9 @@ def load_patches(
     try:
         with np.load(path, allow_pickle=False) as archive:
             values, poi = np.stack([archive["traffic"], archive["users"]], axis=-1), archive["poi"]
+    except FileNotFoundError:
+        advice = "give yours by -p data.source.patches FILE, or take a simulated city by --simulated"
+        raise InputError(f"{path}: expected an .npz, got no file; {advice}") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path}: expected an .npz with arrays traffic, users and poi ({error}); is this the right file?"

@@ -7,6 +7,7 @@ __all__ = ['NETWORK_ERRORS', 'T', 'RetryPolicy', 'retry_after', 'backoff_delay',
 
 # %% ../../nbs/01_data/07a_requests.ipynb #65892068
 import http.client
+import logging
 import ssl
 import time
 import urllib.error
@@ -63,7 +64,10 @@ def backoff_delay(
             f"{where}: {reason}; check the name and the base address, or whether the file is open to everybody"
         )
     if failures >= retry.tries:
-        raise InputError(f"{where}: {reason}, {failures} times in a row; what has arrived is kept, start again later")
+        check = "" if code else "check the network; "
+        raise InputError(
+            f"{where}: {reason}, {failures} times in a row; {check}what has arrived is kept, start again later"
+        )
     delay = retry_after(error)
     if delay and delay > retry.max_backoff:
         raise InputError(
@@ -101,4 +105,7 @@ def read_url(
                 return read(response)
         except NETWORK_ERRORS as error:
             failures += 1
-            time.sleep(backoff_delay(error, failures, retry, where or url))
+            delay = backoff_delay(error, failures, retry, where or url)
+            if delay >= 1:  # a shorter one is not noticed
+                logging.getLogger(__name__).warning("no answer: %s; asking again in %.0f s", error, delay)
+            time.sleep(delay)

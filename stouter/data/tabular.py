@@ -51,7 +51,7 @@ def find_columns(
     found = {}
     for role, names in COLUMN_NAMES.items():
         if unknown := [name for name in given.get(role, ()) if name not in columns]:
-            raise InputError(f"{where}: no column {unknown[0]!r} among {', '.join(columns)}; check {role}=...")
+            raise InputError(f"{where}: no column {unknown[0]!r} among {', '.join(columns)}; check --columns")
         matches = [name for name in columns if re.sub(r"[\s_]+", "_", name.strip().lower()) in names]
         chosen = list(given.get(role) or matches)
         if role == "service" and not chosen:
@@ -60,7 +60,7 @@ def find_columns(
             found[role] = chosen[0] if len(chosen) == 1 else chosen
         else:
             fault = f"{' and '.join(chosen)} could be" if chosen else f"none of {', '.join(columns)} is known as"
-            raise InputError(f"{where}: {fault} the column of the {role}; name it: {role}=COLUMN")
+            raise InputError(f"{where}: {fault} the column of the {role}; name it: --columns {role}=COLUMN")
     if found["service"] and isinstance(found["value"], list):
         raise InputError(f"{where}: a column of services and several of values; give one of the two")
     return found

@@ -170,6 +170,8 @@ def plot_situation(
     plot_sites(table, table["mean"], f"mean {unit}", marks, left)
     row, local = table.index.get_loc(station), situation.hours.tz_localize(None)
     plot_week(situation.hours, None, situation.load[:, row], right, unit, "STOUTER")
+    carried = next(line for line in right.lines if line.get_label() == "STOUTER")
+    carried.set_label("taken over from neighbours" if is_new.iloc[row] else "median")
     if station in situation.predicted:
         low, middle, high = percentile_bands(situation.predicted[station][:, None])[[0, 2, 4], 0]
         right.fill_between(local, low, high, color="#d55e00", alpha=0.2, lw=0)

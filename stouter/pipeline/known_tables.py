@@ -39,7 +39,7 @@ def open_known(
         try:
             roles = find_columns(columns, {}, name)
         except InputError as error:
-            raise InputError(f"{error} in stouter ingest --columns, or rename it") from None
+            raise InputError(f"{error} of stouter ingest, or rename it") from None
         table = read_traffic(Path(table) if is_file else table, timezone, stations[["lon", "lat"]], **roles)
     if table.n_samples is not None:
         raise InputError(f"{name}: holds samples of generated traffic; known days are measured")

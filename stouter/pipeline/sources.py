@@ -49,9 +49,10 @@ def find_records(
     """
     try:
         return find_cdr_files(source.records)
-    except InputError:
+    except InputError as error:
         if not (name := source.download):
-            raise
+            advice = "give yours by -p data.source.records FILES, or take a simulated city by --simulated"
+            raise InputError(f"{error}; {advice}") from None
         places = f", their places with: stouter download pois --grid {source.grid} --out {source.pois}"
         places = places if source.pois_optional else ""
         raise FileNotFoundError(
@@ -208,7 +209,10 @@ def load_array(
     try:
         values = np.load(path, allow_pickle=False)
     except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}; data.source.array expects a .npy file") from None
+        raise FileNotFoundError(
+            f"no file {path}; data.source.array expects a .npy file: give yours by -p data.source.array FILE, "
+            "or take a simulated city by --simulated"
+        ) from None
     except (ValueError, EOFError, OSError) as error:
         raise InputError(f"{path}: not a .npy array of numbers ({error}); expected shape (hours, cells)") from None
     if isinstance(values, np.lib.npyio.NpzFile):
