@@ -32,9 +32,14 @@ class Budget:
         self.seconds, self.start_time = seconds, time.process_time()
 
     @property
+    def spent(self) -> float:
+        "Seconds so far."
+        return time.process_time() - self.start_time
+
+    @property
     def share(self) -> float:
         "Spent share, 1 and more when it is over."
-        return (time.process_time() - self.start_time) / self.seconds
+        return self.spent / self.seconds
 
 
 def station_and_weekday(samples) -> np.ndarray:  # (B, 2)
@@ -50,6 +55,12 @@ def import_1d():
     module = importlib.import_module("denoising_diffusion_pytorch.denoising_diffusion_pytorch_1d")
     module.tqdm = partial(tqdm, disable=True)  # no progress bar for each batch
     return module
+
+
+def costs(budget: Budget, n_updates: int, network: nn.Module) -> dict:
+    "Facts of a training for its row; imports do not count."
+    n_parameters = sum(p.numel() for p in network.parameters())
+    return {"training_seconds": budget.spent, "updates": n_updates, "parameters": n_parameters}
 
 
 class ConditionalUnet(nn.Module):
@@ -74,7 +85,7 @@ class Unet1D:
 
     packages = ("denoising-diffusion-pytorch",)
 
-    def __init__(self, is_conditional: bool, lr: float = 2e-3, width: int = 48):
+    def __init__(self, is_conditional: bool, lr: float = 2e-3, width: int = 32):
         self.is_conditional, self.lr, self.width = is_conditional, lr, width
 
     def fit(self, data: Datasets, seconds: float, seed: int, folder: Path) -> dict:
@@ -104,7 +115,7 @@ class Unet1D:
             optimizer_step(model, optimizer, loss, lr, args.max_grad_norm, ema)
             n_updates += 1
         self.model = ema.module
-        return {"updates": n_updates, "parameters": sum(p.numel() for p in network.parameters()), "lr": self.lr}
+        return costs(budget, n_updates, network)
 
     def inputs(self, known: Tensor) -> dict:
         "Further arguments of the network."
@@ -136,19 +147,16 @@ class PAR:
         train = data.train.drop_incomplete()
         context = station_and_weekday(train).astype(str).tolist()
         sequences = [{"context": c, "data": [x.tolist()]} for c, x in zip(context, train.x)]
-        spent = []
+        types, spent = (["categorical"] * 2, ["continuous"]), []
         for epochs in (1, 3):
-            start_time = time.process_time()
-            PARModel(epochs, cuda=False, verbose=False).fit_sequences(sequences, ["categorical"] * 2, ["continuous"])
-            spent.append(time.process_time() - start_time)
-        epoch = (spent[1] - spent[0]) / 2
+            budget = Budget(seconds)
+            PARModel(epochs, cuda=False, verbose=False).fit_sequences(sequences, *types)
+            spent.append(budget.spent)
+        epochs = max(1, round(1 + (seconds - spent[0]) / ((spent[1] - spent[0]) / 2)))
         torch.manual_seed(seed)
-        self.model = PARModel(max(1, round((seconds - spent[0]) / epoch) + 1), cuda=False, verbose=False)
-        start_time = time.process_time()
-        self.model.fit_sequences(sequences, ["categorical"] * 2, ["continuous"])
-        n_parameters = sum(p.numel() for p in self.model._model.parameters())
-        training_seconds = time.process_time() - start_time
-        return {"updates": self.model.epochs, "parameters": n_parameters, "training_seconds": training_seconds}
+        self.model, budget = PARModel(epochs, cuda=False, verbose=False), Budget(seconds)
+        self.model.fit_sequences(sequences, *types)
+        return costs(budget, epochs, self.model._model)
 
     def sample(self, data: Datasets, n_samples: int, seed: int) -> tuple[np.ndarray, dict]:  # (S, B, L)
         "All days at once."
@@ -221,7 +229,7 @@ class DeepAR:
         torch.manual_seed(seed)
         np.random.seed(seed)
         stop, n_test = Stop(), data.test.cube.shape[1] * HOURS
-        quiet = {"enable_progress_bar": False, "logger": False, "enable_checkpointing": True}
+        quiet = {"enable_progress_bar": False, "logger": False, "enable_model_summary": False}
         estimator = DeepAREstimator(
             freq="h",
             prediction_length=n_test,
@@ -239,8 +247,7 @@ class DeepAR:
             },
         )
         self.predictor = estimator.train(series_of(data))
-        n_parameters = sum(p.numel() for p in self.predictor.prediction_net.parameters())
-        return {"updates": stop.n_updates, "parameters": n_parameters}
+        return costs(budget, stop.n_updates, self.predictor.prediction_net)
 
     def sample(self, data: Datasets, n_samples: int, seed: int) -> tuple[np.ndarray, dict]:  # (S, B, L)
         "Paths over the test days, cut into days."
@@ -310,8 +317,7 @@ class DGAN:
             )
         except TimeUp:
             self.model._set_mode(False)
-        n_parameters = sum(p.numel() for p in self.model.generator.parameters())
-        return {"updates": n_updates, "parameters": n_parameters}
+        return costs(budget, n_updates, self.model.generator)
 
     def sample(self, data: Datasets, n_samples: int, seed: int) -> tuple[np.ndarray, dict]:  # (S, B, L)
         "Days with the attributes of the test days."
