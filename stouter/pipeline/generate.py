@@ -132,10 +132,7 @@ class GenerationRequest:
     @cached_property
     def covariates(self) -> np.ndarray | None:  # (n, P, L, F), or (1, P, L, F) of the whole city
         "Numbers of the covariates of every period. Raises `InputError` for missing values that are not allowed."
-        advice = (
-            "give them by --covariates FILE, or allow it by --allow-missing; "
-            "in Python covariates=... or allow_missing=True"
-        )
+        advice = "give them by --covariates FILE, or allow it by --allow-missing (covariates=, allow_missing=True)"
         encoder = self.model.covariates
         return encoder and encoder.encode(self.period_hours, self.places.table, self.model.length, advice)
 
