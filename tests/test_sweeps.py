@@ -65,6 +65,15 @@ def test_study_passes_on_tiny(root, name, monkeypatch):
         assert "one seed, no conclusion" in text  # the answer is computed: of one seed nothing is said
 
 
+def test_variants_without_the_baseline_are_made_and_not_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr("stouter.pipeline.sweep.spawn", Ended)
+    words = ("--datasets", "tiny", "--seeds", "0", "--variants", "GateFu", *STUDIES["633_fusion_variants"])
+    done = call("sweep", "633_fusion_variants", *words, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "they compare with concatenation, which --variants leaves out" in done.stdout
+    assert len(list(tmp_path.rglob("metrics.json"))) == 1 and not list(tmp_path.glob("*.ipynb"))
+
+
 def test_every_study_has_its_notebook_and_every_notebook_its_study():
     folder = ROOT / "nbs/experiments"
     assert (
