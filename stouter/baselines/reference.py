@@ -172,12 +172,14 @@ class NearestStations:
     ) -> Tensor:  # (B, K) training stations, nearest first
         "The nearest training stations of each sample's station (Euclidean distance of embeddings)."
         station, back = condition.station.cpu().unique(return_inverse=True)
-        table = condition.station_table.cpu()
-        distance = torch.cdist(table[station], self.station_table[self.stations])
-        if torch.equal(table, self.station_table):
-            distance[station[:, None] == self.stations] = torch.inf
-        k = min(self.k, len(self.stations) - 1)
-        return self.stations[distance.topk(k, largest=False).indices][back]
+        table, near = condition.station_table.cpu(), []
+        k, is_same_city = min(self.k, len(self.stations) - 1), torch.equal(table, self.station_table)
+        for part in station.split(1024):  # the distances of all stations of a country do not fit into memory
+            distance = torch.cdist(table[part], self.station_table[self.stations])
+            if is_same_city:
+                distance[part[:, None] == self.stations] = torch.inf
+            near.append(self.stations[distance.topk(k, largest=False).indices])
+        return torch.cat(near)[back]
 
     def sample(self, condition: Condition, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
         "Independent draws of station and day: (n_samples, B, L)."
