@@ -377,7 +377,7 @@ def commands_of_the_readme():
 
 
 def test_readme_has_commands_and_python():
-    assert {line.split()[0] for line in commands_of_the_readme()} == {"make", "stouter", "pip", "python"}
+    assert {line.split()[0] for line in commands_of_the_readme()} == {"make", "stouter", "pip", "python3"}
     assert len(blocks_of_the_readme("python")) == 1
 
 
