@@ -25,7 +25,8 @@ from .run_info import format_number, pack_weeks, percentile_bands
 from .what_if import Changes, Situation, WhatIf, describe_changes
 from ..pipeline.traffic_tables import read_station_positions, read_traffic_table, to_array
 from ..planning.load import Marks, plot_sites
-from ..plots import plot_week
+from ..plots import draw_samples, set_day_ticks
+from ..style import COLOURS
 
 # %% ../../nbs/09_reports/06b_situations.ipynb #f6000008
 def mean_and_range(
@@ -169,9 +170,9 @@ def plot_situation(
     marks = Marks(table[is_new], "new") if is_new.any() else Marks(table[~is_on], "off") if not is_on.all() else None
     plot_sites(table, table["mean"], f"mean {unit}", marks, left)
     row, local = table.index.get_loc(station), situation.hours.tz_localize(None)
-    plot_week(situation.hours, None, situation.load[:, row], right, unit, "STOUTER")
-    carried = next(line for line in right.lines if line.get_label() == "STOUTER")
-    carried.set_label("taken over from neighbours" if is_new.iloc[row] else "median")
+    carried = "taken over from neighbours" if is_new.iloc[row] else "median"
+    draw_samples(right, local, situation.load[:, row], COLOURS["STOUTER"], carried)
+    set_day_ticks(right, local)
     if station in situation.predicted:
         low, middle, high = percentile_bands(situation.predicted[station][:, None])[[0, 2, 4], 0]
         right.fill_between(local, low, high, color="#d55e00", alpha=0.2, lw=0)
@@ -179,7 +180,7 @@ def plot_situation(
     elif table["mean"].iloc[row] != table["before"].iloc[row]:
         right.plot(local, np.median(situation.before[:, row], axis=0), color="#222222", ls=":", lw=1.2, label="before")
     right.legend(loc="upper left", frameon=False, ncols=3, fontsize="small")
-    right.set(title=f"{station} ({table['state'].iloc[row]})", ylim=(0, None))
+    right.set(title=f"{station} ({table['state'].iloc[row]})", ylabel=unit, ylim=(0, None))
     return figure
 
 # %% ../../nbs/09_reports/06b_situations.ipynb #f6000010
