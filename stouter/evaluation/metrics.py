@@ -125,7 +125,7 @@ MULTI_SAMPLE_METRICS = (  # with a single sample the first is the MAE, and the o
 METRIC_GOALS = (
     {name: "lower" for name in METRICS if name != "interval_width_80"}
     | COVERAGE_LEVELS
-    | dict.fromkeys(QUANTILE_LEVELS, 0.0)
+    | dict.fromkeys([*QUANTILE_LEVELS, "zero_share_error"], 0.0)
 )
 
 

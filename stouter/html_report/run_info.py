@@ -290,6 +290,7 @@ METRIC_TITLES = {
     "crps_physical": "CRPS, in units",
     "mae_physical": "MAE, in units",
     "rmse_physical": "RMSE, in units",
+    "zero_share_error": "share of hours without traffic, error",
     "city_hour_crps": "CRPS of the city's hour",
     "city_hour_coverage_80": "coverage of the city's hour",
     "station_week_crps": "CRPS of a station's week",

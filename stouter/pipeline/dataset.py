@@ -410,6 +410,9 @@ def make_datasets(
     """
     periods, test_periods, scaler = cut_periods(city.traffic, data, scales)
     split = split_rows(data, city.traffic.stations, seed)
+    trained = scaler.take(split.train)
+    if len(split.train) < len(scaler.min_):
+        scaler = scaler.with_gaps(trained.for_unmeasured(len(scaler.min_)).put(split.train, trained))
     city_tables = tables = embeddings.station_table, embeddings.hour_table
     seen = partial(seen_periods, data)
     encoder = fit_encoder(city.covariates, data, periods, city.traffic.stations.iloc[split.train])
@@ -418,6 +421,7 @@ def make_datasets(
     history, past, test_rows, test_scaler, places = known, periods, split.test, scaler, [embeddings.place_table] * 2
     if city.target is not None:
         past, test_periods, test_scaler = cut_periods(city.target.traffic, data)
+        test_scaler = test_scaler.with_gaps(trained.for_unmeasured(len(past.station)))
         tables = embeddings.target_station_table, embeddings.hour_table
         history, test_rows = make_dataset(past, test_scaler, *tables), np.arange(len(past.station))
         places = embeddings.place_table, embeddings.target_place_table

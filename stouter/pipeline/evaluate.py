@@ -27,6 +27,7 @@ from ..baselines.tuned_reference import TUNED_BASELINES
 from ..config import ExperimentConfig
 from ..config_file import preset_differences
 from ..data.dataset import Condition, StationScaler, TrafficDataset
+from ..evaluation.marginals import zero_share_terms
 from ..evaluation.memorization import nn_distance_ratio
 from ..evaluation.metrics import MULTI_SAMPLE_METRICS, abs_error_terms, score, squared_error_terms
 from ..evaluation.proper_scores import crps_terms
@@ -111,8 +112,9 @@ def generate_samples(
             else:
                 with progress(total=n * len(condition), desc="sample", unit="period") as bar:
                     samples = method.sample(condition, n, make_generator(seed, 30), on_batch=bar.update)
+            x = data.test_scaler.round_scaled(samples.float().numpy(), condition.station.numpy())
             with atomic_write(file) as part:
-                save_file({"x": samples.float().contiguous()}, part)
+                save_file({"x": torch.from_numpy(x).contiguous()}, part)
         merge_tensors(path, files)
         shutil.rmtree(folder / "samples")
     return read_samples(folder, name)
@@ -157,16 +159,19 @@ def all_scores(
     predicted_scaler: StationScaler
     | None = None,  # of the generated traffic, where the scale of a station is not known
 ) -> dict[str, float]:  # metric -> value
-    "All metrics in scaled units; MAE, RMSE and CRPS in physical units too."
+    "All metrics in scaled units; MAE, RMSE and CRPS in physical units too, and where there are zeros their share."
 
     def rescale(r: np.ndarray, g: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         generated_scaler = predicted_scaler or scaler
         return scaler.inverse_transform(r, station[rows]), generated_scaler.inverse_transform(g, station[rows])
 
     terms = {"mae": abs_error_terms, "rmse": squared_error_terms, "crps": crps_terms}
+    if scaler.smallest is not None and scaler.smallest.any():
+        terms["zero_share_error"] = zero_share_terms
     means = streaming_means(real, generated, terms, rescale)
     means["rmse"] = means["rmse"] ** 0.5
-    return {**score(real, generated), **{f"{name}_physical": float(means[name]) for name in terms}}
+    shares = {name: float(means.pop(name)) for name in set(terms) & {"zero_share_error"}}
+    return {**score(real, generated), **{f"{name}_physical": float(x) for name, x in means.items()}, **shares}
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #5436988e
 class Evaluator:
@@ -270,7 +275,7 @@ def predict_scale(
     if city.target is not None:
         tables = (torch.from_numpy(table) for table in (features, query_features))
         features, query_features = comparable_features(*tables, data.place_table.shape[1])
-    training_scaler = StationScaler(data.scaler.min_[train], span)
+    training_scaler = data.scaler.take(train)
     stations = city.traffic.stations.iloc[train]
     head = fit_scale_head(features, training_scaler, stations, config.data.block_size_km, seed)
     predicted = predict(head, query_features)
@@ -280,9 +285,7 @@ def predict_scale(
         "scale_head": log_r2(true.range_[test], predicted.range_, fallback),
         "nearest_station": log_r2(true.range_[test], span[nearest], fallback),
     }
-    scaler = StationScaler(true.min_.copy(), true.range_.copy())
-    scaler.min_[test], scaler.range_[test] = predicted.min_, predicted.range_
-    return scaler, quality
+    return true.put(test, predicted.with_gaps(true.take(test))), quality
 
 # %% ../../nbs/08_pipeline/07_evaluate.ipynb #d51acddf
 def run_metadata(

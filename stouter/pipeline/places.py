@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SCALE_BLOCK', 'predict_scales', 'Places', 'station_rows', 'place_rows', 'place_profile', 'select_places',
-           'empty_scaler', 'traffic_first', 'covered_area', 'describe', 'describe_run', 'own_places', 'other_places',
-           'run_places', 'city_places', 'add_sites']
+           'traffic_first', 'covered_area', 'describe', 'describe_run', 'own_places', 'other_places', 'run_places',
+           'city_places', 'add_sites']
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #04cc8222
 from collections.abc import Callable, Sequence
@@ -157,7 +157,7 @@ def select_places(
     stations, day_row = places.stations.iloc[rows], table_rows(places.stations.index[rows], known)
     is_trained, has_days = places.is_known[rows], day_row >= 0
     is_known, is_new = is_trained & ~has_days, ~is_trained & ~has_days
-    scaler, head = StationScaler(places.scaler.min_[rows], places.scaler.range_[rows]), None
+    scaler, head = places.scaler.take(rows), None
     columns = [name for name in ("lon", "lat", "radius_m") if name in stations and stations[name].notna().all()]
     table = stations[columns].assign(status=np.where(is_known, "known", "predicted"), nearest_station=None)
     table, warnings, measured = table.assign(distance_km=np.nan), [], places.stations[places.is_known]
@@ -181,13 +181,6 @@ def select_places(
     return chosen if known is None else add_days(chosen, known, day_row, places.scale_ratio)
 
 # %% ../../nbs/08_pipeline/07d_places.ipynb #9f424a41
-def empty_scaler(
-    n: int,  # places
-) -> StationScaler:  # NaN: every scale is to be predicted
-    "Scales that nobody measured."
-    return StationScaler(np.full(n, np.nan, np.float32), np.full(n, np.nan, np.float32))
-
-
 def traffic_first(
     city: City,  # its graph has at least the stations with traffic
 ) -> np.ndarray:  # (N,) rows of `city.stations`
@@ -249,9 +242,8 @@ def own_places(
     stations, known = city.stations.iloc[order], city.traffic.stations
     if "radius_m" in known:
         stations = stations.assign(radius_m=known["radius_m"].reindex(stations.index))
-    scaler = empty_scaler(len(order))
-    scaler.min_[train], scaler.range_[train] = data.scaler.min_[train], data.scaler.range_[train]
-    trained = StationScaler(scaler.min_[train], scaler.range_[train])
+    trained = data.scaler.take(train)
+    scaler = trained.for_unmeasured(len(order)).put(train, trained)
     places = describe_stations(config.graph, city.stations)[torch.from_numpy(order)]
     embedding, features = describe(config, embeddings, embedding, places)
     fitted_on = features[torch.from_numpy(train)], trained, known.iloc[train]
@@ -300,7 +292,7 @@ def other_places(
         stations=stations,
         embedding=embedding,
         features=features,
-        scaler=empty_scaler(len(stations)),
+        scaler=places.scaler.for_unmeasured(len(stations)),
         default=np.arange(len(stations)),
         site_radius_m=site_radius_m,
         city=city,
@@ -372,13 +364,12 @@ def add_sites(
     stations = pd.concat([places.stations, sites])
     if not (pd.api.types.is_integer_dtype(places.stations.index) and pd.api.types.is_integer_dtype(sites.index)):
         stations.index = pd.Index([*known_ids, *new_ids], name="station")
-    empty = empty_scaler(len(sites))
-    low, span = (np.concatenate([getattr(s, name) for s in (places.scaler, empty)]) for name in ("min_", "range_"))
+    n = len(places.stations)
     return replace(
         places,
         stations=stations,
         embedding=torch.cat([places.embedding, embedding]),
         features=torch.cat([places.features, features]),
-        scaler=StationScaler(low, span),
+        scaler=places.scaler.for_unmeasured(len(stations)).put(np.arange(n), places.scaler),
         n_sites=len(sites),
     )

@@ -75,7 +75,8 @@ def write_scales(
     hours = {"first_hour": traffic.hours[0].isoformat(), "n_hours": len(traffic.hours)}
     labels = {"services": list(traffic.services), "timezone": traffic.timezone, "unit": traffic.unit, **hours}
     labels["name"] = traffic.dataset.attrs.get("name", "")
-    scales = {"min": scaler.min_.tolist(), "range": scaler.range_.tolist()}
+    names = {"min": scaler.min_, "range": scaler.range_, "smallest": scaler.smallest, "is_whole": scaler.is_whole}
+    scales = {name: part.tolist() for name, part in names.items() if part is not None}
     write_json(path, {**labels, "station": table.index.tolist(), **table.to_dict("list"), **scales})
 
 
@@ -93,5 +94,6 @@ def read_scales(
     values = np.full((len(table), len(hours), len(kept["services"])), np.nan, np.float32)
     labels = kept["services"], kept["timezone"], kept["unit"], kept["name"]
     traffic = Traffic.from_array(values, table, hours, *labels)
-    scaler = StationScaler(*(np.array(kept[name], np.float32) for name in ("min", "range")))
+    types = {"min": np.float32, "range": np.float32, "smallest": np.float32, "is_whole": bool}
+    scaler = StationScaler(*(np.array(kept[name], dtype) for name, dtype in types.items() if name in kept))
     return City(traffic, traffic, pd.read_parquet(folder / "stations.parquet")), scaler

@@ -95,13 +95,15 @@ class SelectedPlaces:
         if has_days.any():
             low, span = self.day_scale.draw(place[has_days], factor[has_days])
             volume[has_days] = np.maximum(x[has_days] * span[:, None] + low[:, None], 0)
-        return volume
+        return self.scaler.round_volumes(volume, place)
 
     def fingerprint(self) -> str:
         "Of all numbers of the places, for the metadata."
         scale_error = np.float64(self.head.residual_std if self.head else 0)
         ids = np.frombuffer("\n".join(map(str, self.table.index)).encode(), np.uint8)
         numbers = [self.embedding.numpy(), self.scaler.min_, self.scaler.range_, self.key, scale_error, ids]
+        if self.scaler.smallest is not None:
+            numbers += [self.scaler.smallest, self.scaler.is_whole]
         if self.known_days is not None:
             numbers.append(self.known_days.values.numpy())
         if self.day_scale is not None:
