@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PeriodArray', 'period_index', 'split_into_periods', 'split_last', 'split_block', 'volume_gaps', 'StationScaler',
-           'Condition', 'TrafficDataset', 'make_dataset']
+           'lend_gaps', 'Condition', 'TrafficDataset', 'make_dataset']
 
 # %% ../../nbs/01_data/10_dataset.ipynb #1f6e546b
 from dataclasses import dataclass, replace
@@ -212,6 +212,20 @@ class StationScaler:
             return StationScaler(*scales)
         smallest, is_whole = (np.sort(part)[(len(part) - 1) // 2] for part in (self.smallest, self.is_whole))
         return StationScaler(*scales, np.full(n, smallest), np.full(n, is_whole))
+
+# %% ../../nbs/01_data/10_dataset.ipynb #52a789b3
+def lend_gaps(
+    train: np.ndarray,  # rows of the training stations
+    scaler: StationScaler,  # of the N stations of the first city
+    test_scaler: StationScaler,  # of the M stations of the evaluated city, perhaps the same object
+) -> tuple[StationScaler, StationScaler]:
+    "Both scalers, where stations that are not trained on have the gaps of most training stations."
+    trained, lent = scaler.take(train), scaler
+    if len(train) < len(scaler.min_):
+        lent = scaler.with_gaps(trained.for_unmeasured(len(scaler.min_)).put(train, trained))
+    if test_scaler is scaler:
+        return lent, lent
+    return lent, test_scaler.with_gaps(trained.for_unmeasured(len(test_scaler.min_)))
 
 # %% ../../nbs/01_data/10_dataset.ipynb #a959de74
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from stouter.data.dataset import (
     PeriodArray,
     StationScaler,
     TrafficDataset,
+    lend_gaps,
     make_dataset,
     split_block,
     split_into_periods,
@@ -410,9 +411,6 @@ def make_datasets(
     """
     periods, test_periods, scaler = cut_periods(city.traffic, data, scales)
     split = split_rows(data, city.traffic.stations, seed)
-    trained = scaler.take(split.train)
-    if len(split.train) < len(scaler.min_):
-        scaler = scaler.with_gaps(trained.for_unmeasured(len(scaler.min_)).put(split.train, trained))
     city_tables = tables = embeddings.station_table, embeddings.hour_table
     seen = partial(seen_periods, data)
     encoder = fit_encoder(city.covariates, data, periods, city.traffic.stations.iloc[split.train])
@@ -421,7 +419,6 @@ def make_datasets(
     history, past, test_rows, test_scaler, places = known, periods, split.test, scaler, [embeddings.place_table] * 2
     if city.target is not None:
         past, test_periods, test_scaler = cut_periods(city.target.traffic, data)
-        test_scaler = test_scaler.with_gaps(trained.for_unmeasured(len(past.station)))
         tables = embeddings.target_station_table, embeddings.hour_table
         history, test_rows = make_dataset(past, test_scaler, *tables), np.arange(len(past.station))
         places = embeddings.place_table, embeddings.target_place_table
@@ -439,5 +436,5 @@ def make_datasets(
         parts = add_profile(parts, known)
         if data.protocol != "new_days":
             parts[3] = lend_profile(parts[3], fit_donors(known, places[0]).donors(places[1].numpy()))
-    parts, scalers = (*parts, periods, past, test_periods), (scaler, test_scaler)
+    parts, scalers = (*parts, periods, past, test_periods), lend_gaps(split.train, scaler, test_scaler)
     return Datasets(*parts, split, test_rows, *scalers, *places, encoder)
