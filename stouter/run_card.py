@@ -112,11 +112,12 @@ def suggests_residuals(
     metadata: Mapping,  # of its `metrics.json`
 ) -> bool:
     "Whether a reference is ahead of a network on scaled traffic, which mean days would help."
-    data, rows = config["data"], metadata["methods"]
+    data, crps = config["data"], {name: row.get("crps") for name, row in metadata["methods"].items()}
     if data.get("residuals") or data.get("known_days") or data.get("protocol") != "new_days" or metadata["distilled"]:
         return False
-    others = [row["crps"] for name, row in rows.items() if name != metadata["method"] and not name.startswith("real")]
-    return config["method"] in ("stouter", "diffwave") and min(others) < rows[metadata["method"]]["crps"]
+    own = crps.pop(metadata["method"])
+    references = [value for name, value in crps.items() if value is not None and not name.startswith("real")]
+    return config["method"] in ("stouter", "diffwave") and own is not None and min(references, default=own) < own
 
 
 def next_steps(
