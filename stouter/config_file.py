@@ -290,7 +290,8 @@ def use_simulated_city(
     cities = {"source": city}
     if data.get("target_source"):
         cities["target_source"] = {**city, "seed": city.get("seed", 0) + 1}
-    return {**tree, "name": f"simulated_{tree.get('name')}", "data": {**data, **cities}}
+    of_city = {name: value for name, value in data.items() if name != "licence"}  # that of the records
+    return {**tree, "name": f"simulated_{tree.get('name')}", "data": {**of_city, **cities}}
 
 # %% ../nbs/00_core/02_config_file.ipynb #b02ad8d4
 def drop_unread(
