@@ -39,7 +39,7 @@ setup(
     install_requires=config["requirements"].split(),
     extras_require={
         name: config[f"{name}_requirements"].split()
-        for name in ("dev", "dask", "excel", "explorer", "fabric", "tensorboard")
+        for name in ("dev", "dask", "excel", "explorer", "fabric", "store", "tensorboard")
     },
     entry_points={"console_scripts": config["console_scripts"].split()},
 )

@@ -55,7 +55,9 @@ def writable_folder(
 ) -> Iterator[None]:  # while the first file is made in it
     "Make a folder. Raises `InputError` with its name if this or a file in the block fails, or if it is an address."
     if re.match(r"[A-Za-z][\w+.-]+:/", str(folder)):  # pathlib takes s3://bucket for a folder "s3:" of this one
-        raise InputError(f"{folder}: an address; files are written to folders: mount the store and give its folder")
+        raise InputError(
+            f"{folder}: an address, which only stouter generate writes to; mount the store, give its folder"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -198,14 +198,28 @@ def test_output_folder_that_cannot_be_written(tmp_path, word):
         ("run", "tiny", "--out", "s3://bucket/run"),
         ("tune", "tiny", "--out", "s3://bucket/tune"),
         ("simulate", "s3://bucket/city", "--stations", "4", "--days", "2"),
-        ("generate", "--pretrained", "demo", "--days", "2013-11-22", "--out", "s3://bucket/week.parquet"),
+        ("sweep", "633_fusion_variants", "--datasets", "tiny", "--out", "s3://bucket/runs"),
     ],
     ids=lambda words: words[0],
 )
 def test_an_address_is_no_output_folder(words, tmp_path, monkeypatch):
     "`pathlib` would take it for a folder named `s3:`."
     monkeypatch.chdir(tmp_path)
-    refused(*words, says=["s3:/bucket", "an address; files are written to folders: mount the store"])
+    refused(*words, says=["s3:/bucket", "an address, which only stouter generate writes to"])
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("nosuch://bucket/week.parquet", "Unsupported filesystem: 'nosuch'; give a file, or an address of s3://"),
+        ("s3://bucket/week.nc", "the file's name must end in .parquet or .csv"),
+    ],
+)
+def test_an_address_that_cannot_be_written(out, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("upath.implementations.cloud.S3Path.fs", None)  # its package need not be installed
+    refused("generate", "--pretrained", "demo", "--days", "2013-11-22", "--out", out, says=[out, words])
     assert not any(tmp_path.iterdir())
 
 

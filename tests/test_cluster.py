@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from stouter.pipeline.run import load_run
 from stouter.pipeline.studies import expand_study
 from stouter.pipeline.sweep import sweep
 from stouter.pipeline.table_parts import parts_folder
+from stouter.stores import as_path
 
 pytest.importorskip("distributed", reason='Dask is not installed: pip install "stouter[dask]"')
 WEEK = "2013-12-01:2013-12-07"
@@ -145,6 +147,52 @@ def test_a_table_is_begun_on_a_cluster_and_finished_in_one_process(tiny_run, wor
 
 def fail(*arguments):
     raise RuntimeError("stopped")
+
+
+@pytest.mark.parametrize("name", ["table.parquet", "table.csv"])
+def test_a_store_gets_the_bytes_of_a_disk(tiny_run, workers, tmp_path, monkeypatch, name):
+    "Begun by workers at an address, finished in one process; the address has no folder before, and no parts after."
+    request, whole, out = request_of(tiny_run[0]), tmp_path / name, as_path(f"file://{tmp_path}/store/{name}")
+    rows = write_traffic(request, whole)
+    with monkeypatch.context() as patch:
+        patch.setattr("stouter.pipeline.generate.missing_parts", lambda out, n: list(range(0, n, 2)))
+        patch.setattr("stouter.pipeline.generate.read_part", fail)
+        with pytest.raises(RuntimeError):
+            write_traffic(request, out, cluster=workers)
+    parts = tmp_path / "store" / f"{name}.parts"
+    assert len(list(parts.glob("*.parquet"))) == -(-request.n_blocks // 2)
+    with pytest.raises(InputError, match="holds parts of another request"):
+        write_traffic(replace(request, seed=1), out)
+    made = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.parquet")}
+    with monkeypatch.context() as patch:
+        patch.setattr("stouter.pipeline.generate.merge_parts", fail)
+        with pytest.raises(RuntimeError):
+            write_traffic(request, str(out))
+    assert made == {name: (parts / name).stat().st_mtime_ns for name in made}
+    assert write_traffic(request, out, cluster=workers) == rows
+    assert {path.name: path.read_bytes() for path in (tmp_path / "store").iterdir()} == {
+        path.name: path.read_bytes() for path in (whole, tmp_path / f"{name}.json") if path.exists()
+    }
+    assert write_traffic(request, out) == rows  # finished: nothing to do
+
+
+def test_generate_at_an_address(tiny_run, tmp_path):
+    "The option of the command line."
+    words = "generate", tiny_run[0], "--days", WEEK
+    stouter(*words, "--out", tmp_path / "week.csv")
+    found = json.loads(stouter(*words, "--out", f"file://{tmp_path}/deep/week.csv", "--json").stdout)
+    assert found["file"] == f"file://{tmp_path}/deep/week.csv"
+    for name in ("week.csv", "week.csv.json"):
+        assert (tmp_path / "deep" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_store_that_fails_is_named(tiny_run, monkeypatch):
+    out = as_path("memory://tables/week.parquet")
+    monkeypatch.setattr(out.fs, "put_file", fail)
+    with pytest.raises(
+        InputError, match="memory://tables/week.parquet.parts/request.json: the store failed .RuntimeEr"
+    ):
+        write_traffic(request_of(tiny_run[0]), out)
 
 
 def test_generate_with_workers_of_its_own(tiny_run, tmp_path):

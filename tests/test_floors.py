@@ -13,7 +13,7 @@ import stouter
 
 FLOORS = [
     {"files", "style", "optim", "method_fields", "config_html"},
-    {"config", "data"},
+    {"config", "data", "stores"},
     {"config_file", "patterns", "graphs", "diffusion", "denoisers", "evaluation"},
     {"training"},
     {"baselines", "joint"},

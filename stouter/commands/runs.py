@@ -24,6 +24,7 @@ from .output import Output, caution, child_streams, output_options, progress_bar
 from ..config_file import experiments_folder, find_config, leading_comment, load_config, read_yaml
 from ..files import FILES_KEPT, InputError, atomic_write, full_disk_reason, read_json, write_json
 from ..pipeline.run_folder import check_finished, lock_run
+from ..stores import as_path
 
 # %% ../../nbs/10_cli/03_run_commands.ipynb #2057e3a1
 def parse_overrides(
@@ -196,10 +197,12 @@ def run(
 def generate(
     days: Annotated[str, typer.Option(help="First and last local day, 2013-12-01:2013-12-07, or one day.")],
     out: Annotated[
-        Path,
+        str,
         typer.Option(
-            help="File of the table, .parquet or .csv: station, time (with zone), sample, service, value (in physical "
-            "units). Unit, run and request are in the metadata of the .parquet, or in .csv.json beside the .csv."
+            metavar="<path>",
+            help="File of the table, .parquet or .csv, or an address such as s3://bucket/week.parquet: station, time "
+            "(with zone), sample, service, value (in physical units). Unit, run and request are in the metadata of the "
+            ".parquet, or in .csv.json beside the .csv.",
         ),
     ],
     run_dir: Annotated[
@@ -268,8 +271,8 @@ def generate(
       stouter generate runs/run/demo/seed0 --days 2013-11-22:2013-11-28 \\
         --samples 16 --out week.parquet --workers 2
     """
-    span = parse_days("--days", days)
-    check_suffix("--out", out, ".parquet", ".csv")
+    span, path = parse_days("--days", days), as_path(out)
+    check_suffix("--out", path, ".parquet", ".csv")
     if (run_dir is None) == (pretrained is None):
         raise InputError("give either RUN_DIR, the folder of a finished run, or --pretrained NAME")
     if run_dir:
@@ -286,7 +289,7 @@ def generate(
         cautions = describe_request(request)
         for sentence in cautions:
             caution(sentence)
-        rows = write_traffic(request, out, results.config.n_threads, progress_bar, cluster)
+        rows = write_traffic(request, path, results.config.n_threads, progress_bar, cluster)
     kind = " of a simulated city" if results.config.data.source.kind == "simulated" else ""
     n, n_known = len(request.places.table), int(request.places.is_known.sum())
     stations = format_count(n, "station") + ("" if n_known == n else f" ({request.places.counts})")

@@ -11,7 +11,6 @@ __all__ = ['BLOCK_SIZE', 'N_CHECKED_BLOCKS', 'TrafficModel', 'GenerationRequest'
 # %% ../../nbs/08_pipeline/08_generate.ipynb #ebdc614c
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -51,6 +50,7 @@ from stouter.pipeline.table_parts import (
     read_part,
     write_part,
 )
+from ..stores import as_path, is_stored, remove_folder
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #aae59cf3
 BLOCK_SIZE = 256  # periods that the network makes in one batch
@@ -362,7 +362,7 @@ def request_of_parts(
 
 def write_traffic(
     request: GenerationRequest,  # of `make_request`
-    out: Path,  # .parquet or .csv, tidy rows
+    out: Path | str,  # .parquet or .csv, tidy rows; or an address such as s3://bucket/week.parquet
     n_threads: int = 1,  # blocks at a time
     progress: Callable = no_progress,  # makes a progress bar, as `tqdm`
     cluster: Cluster | None = None,  # workers that make the blocks, in place of the threads
@@ -371,12 +371,12 @@ def write_traffic(
 
     Raises `InputError` for parts of another request, a full disk, or blocks that failed on a cluster.
     """
-    out, metadata, n_blocks = Path(out), request.metadata(), request.n_blocks
+    out, metadata, n_blocks = as_path(out), request.metadata(), request.n_blocks
     lock = lock_parts(out, metadata)
     if is_complete(out, metadata):
-        shutil.rmtree(parts_folder(out))
+        remove_folder(parts_folder(out))
     else:
-        missing, folder = missing_parts(out, n_blocks), parts_folder(out).absolute()
+        missing, folder = missing_parts(out, n_blocks), None if is_stored(out) else parts_folder(out).absolute()
         with progress(total=n_blocks, initial=n_blocks - len(missing), desc="generate", unit="block") as bar:
             if cluster is None:
                 for _ in map_threads(partial(make_part, (request, out)), missing, n_threads):

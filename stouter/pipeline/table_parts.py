@@ -7,9 +7,8 @@ __all__ = ['parts_folder', 'lock_parts', 'part_path', 'missing_parts', 'read_par
            'with_text_times', 'merge_parts', 'is_complete']
 
 # %% ../../nbs/08_pipeline/07f_table_parts.ipynb #a678ab4c
+import io
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import TextIO
 
@@ -17,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ..files import InputError, atomic_write, read_json, reraise_io_errors, write_json
+from ..files import InputError, read_json, reraise_io_errors
 from .run_folder import describe_difference, lock_folder
+from ..stores import is_stored, remove_folder, store_errors, write_atomic
 
 # %% ../../nbs/08_pipeline/07f_table_parts.ipynb #b39e3407
 def parts_folder(
@@ -37,15 +37,17 @@ def lock_parts(
     Raises `InputError` if it holds parts of another request or another process works there.
     """
     folder = parts_folder(out)
-    lock, request_path = lock_folder(folder), folder / "request.json"
-    for temporary in folder.glob(".*.*"):  # temporary files of a killed process
-        temporary.unlink()
-    if not request_path.exists():
-        for orphan in folder.glob("*.parquet"):  # of a folder that was being deleted
-            orphan.unlink()
-        with reraise_io_errors(request_path):
-            write_json(request_path, request)
-    if difference := describe_difference(json.loads(request_path.read_text()), request):
+    lock, request_path = io.StringIO() if is_stored(out) else lock_folder(folder), folder / "request.json"
+    with store_errors(request_path):
+        for temporary in [] if is_stored(out) else folder.glob(".*.*"):  # temporary files of a killed process
+            temporary.unlink()
+        if not request_path.exists():
+            for orphan in folder.glob("*.parquet"):  # of a folder that was being deleted
+                orphan.unlink()
+            with reraise_io_errors(request_path), write_atomic(request_path) as part:
+                part.write_text(json.dumps(request, indent=1) + "\n")
+        kept = json.loads(request_path.read_text())
+    if difference := describe_difference(kept, request):
         raise InputError(
             f"{folder} holds parts of another request ({difference}); "
             "finish that one, choose another --out or delete the folder"
@@ -66,7 +68,9 @@ def missing_parts(
     n_parts: int,  # of the whole table
 ) -> list[int]:  # numbers of parts
     "The parts that are still to be made."
-    return [k for k in range(n_parts) if not part_path(out, k).exists()]
+    with store_errors(out):
+        there = {path.name for path in parts_folder(out).glob("*.parquet")}
+    return [k for k in range(n_parts) if part_path(out, k).name not in there]
 
 
 def read_part(
@@ -74,7 +78,9 @@ def read_part(
     number: int,  # of a part that is there
 ) -> pa.Table:  # its rows
     "Read a part."
-    return pq.read_table(part_path(out, number))
+    path = part_path(out, number)
+    with store_errors(path), path.open("rb") as file:
+        return pq.read_table(file)
 
 
 def write_part(
@@ -83,7 +89,7 @@ def write_part(
     table: pa.Table,  # its rows
 ) -> None:
     "Write a part, complete or not at all. Raises `InputError` if the disk refuses."
-    with reraise_io_errors(part_path(out, number)), atomic_write(part_path(out, number)) as part:
+    with reraise_io_errors(part_path(out, number)), write_atomic(part_path(out, number)) as part:
         pq.write_table(table, part)
 
 # %% ../../nbs/08_pipeline/07f_table_parts.ipynb #33ca7ed3
@@ -111,25 +117,27 @@ def merge_parts(
     row_group_size: int = 100_000,  # at least, in a row group
 ) -> None:
     "Merge the parts into the table and delete them. Raises `InputError` if the disk refuses."
-    is_csv, paths = out.suffix == ".csv", [part_path(out, k) for k in range(n_parts)]
-    merged = parts_folder(out) / f"merged{out.suffix}"
-    schema = pq.read_schema(paths[0]).with_metadata({"stouter": json.dumps({**request, **(findings or {})})})
+    is_csv, known = out.suffix == ".csv", {**request, **(findings or {})}
+    merged = out if is_stored(out) else parts_folder(out) / f"merged{out.suffix}"  # an upload is atomic, a move too
+    schema = read_part(out, 0).schema.with_metadata({"stouter": json.dumps(known)})
     if is_csv:
         schema = with_text_times(schema.empty_table()).schema.remove_metadata()
     writer_of = csv.CSVWriter if is_csv else pq.ParquetWriter
-    with reraise_io_errors(out), atomic_write(merged) as part, writer_of(part, schema) as writer:
+    with reraise_io_errors(out), write_atomic(merged) as part, writer_of(part, schema) as writer:
         tables = []
-        for path in paths:
-            tables.append(pq.read_table(path))
-            if sum(map(len, tables)) >= row_group_size or path is paths[-1]:
+        for k in range(n_parts):
+            tables.append(read_part(out, k))
+            if sum(map(len, tables)) >= row_group_size or k == n_parts - 1:
                 tables = [pa.concat_tables(tables)]
                 rows = with_text_times(tables.pop()) if is_csv else tables.pop()
                 writer.write_table(rows.replace_schema_metadata(schema.metadata))
                 del rows  # before the next parts are read
     if is_csv:
-        write_json(metadata_path(out), {**request, **(findings or {}), "bytes": merged.stat().st_size})
-    os.replace(merged, out)
-    shutil.rmtree(parts_folder(out))
+        with write_atomic(metadata_path(out)) as part:
+            part.write_text(json.dumps({**known, "bytes": merged.stat().st_size}, indent=1) + "\n")
+    if merged is not out:
+        merged.replace(out)
+    remove_folder(parts_folder(out))
 
 
 def is_complete(
@@ -137,10 +145,14 @@ def is_complete(
     request: dict[str, str | int],  # what is asked for
 ) -> bool:
     "Whether the table of this request is there."
-    if out.suffix == ".csv":
-        known = read_json(metadata_path(out), {})
-        return out.exists() and {**request, "bytes": out.stat().st_size}.items() <= known.items()
-    try:
-        return request.items() <= json.loads(pq.read_schema(out).metadata[b"stouter"]).items()
-    except (FileNotFoundError, pa.ArrowInvalid, KeyError, TypeError):  # no file, another format, or no metadata
-        return False
+    with store_errors(out):
+        if not out.exists():
+            return False
+        if out.suffix == ".csv":
+            known = read_json(metadata_path(out), {})
+            return {**request, "bytes": out.stat().st_size}.items() <= known.items()
+        with out.open("rb") as file:
+            try:
+                return request.items() <= json.loads(pq.read_schema(file).metadata[b"stouter"]).items()
+            except (pa.ArrowInvalid, KeyError, TypeError):  # another format, or no metadata
+                return False
