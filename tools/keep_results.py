@@ -10,6 +10,21 @@ from pathlib import Path
 from PIL import Image
 
 NBS = Path(__file__).parents[1] / "nbs"
+STAGES = ("load_city", "pretrain_graphs", "train_method", "generate_samples", "evaluate_run")  # a cell of the run each
+
+
+def stage_seconds(folder: Path) -> dict[str, float]:
+    "Seconds of wall clock of each stage, from the executed notebook of a run; none for a run without it."
+    path = folder / "run.ipynb"
+    cells = json.loads(path.read_text())["cells"] if path.exists() else []
+    seconds = {}
+    for cell in cells:
+        duration = cell["metadata"].get("papermill", {}).get("duration")
+        for stage in STAGES:
+            if duration and f" = {stage}(" in "".join(cell["source"]):
+                seconds[stage] = round(duration, 1)
+    return seconds
+
 
 for folder in map(Path, sys.argv[1:]):
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -17,7 +32,8 @@ for folder in map(Path, sys.argv[1:]):
     path = NBS / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     provenance = json.loads((folder / "provenance.json").read_text())
-    path.write_text(json.dumps({**metrics, "provenance": provenance}, indent=1) + "\n")
+    kept = {**metrics, "stage_seconds": stage_seconds(folder), "provenance": provenance}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
     print(path.relative_to(NBS.parent))
     if name == "milan_28":
         figure = NBS / "images" / "week.png"
