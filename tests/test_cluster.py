@@ -186,11 +186,19 @@ def test_generate_at_an_address(tiny_run, tmp_path):
         assert (tmp_path / "deep" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
+def test_a_worker_that_does_not_see_the_store_is_named(tiny_run, workers):
+    "The memory of this process is no store that another one can write to."
+    with pytest.raises(
+        InputError, match="does not see memory://elsewhere/week.parquet.parts; the folder has to be shared"
+    ):
+        write_traffic(request_of(tiny_run[0]), as_path("memory://elsewhere/week.parquet"), cluster=workers)
+
+
 def test_a_store_that_fails_is_named(tiny_run, monkeypatch):
     out = as_path("memory://tables/week.parquet")
     monkeypatch.setattr(out.fs, "put_file", fail)
     with pytest.raises(
-        InputError, match="memory://tables/week.parquet.parts/request.json: the store failed .RuntimeEr"
+        InputError, match="memory://tables/week.parquet.parts/0000000.parquet: the store failed .Runtime"
     ):
         write_traffic(request_of(tiny_run[0]), out)
 

@@ -1,6 +1,7 @@
 "Joint samples: kernels against an independent package, the noise of a city in any order, one field for each run."
 
 from dataclasses import replace
+from pathlib import Path
 
 import gstools
 import numpy as np
@@ -226,3 +227,27 @@ def test_diffwave_takes_the_field(tmp_path):
     joint, alone = (run.generate(*days, n_samples=3, joint=joint).values(service) for joint in (True, False))
     assert joint.shape == alone.shape and np.isfinite(joint).all() and not np.array_equal(joint, alone)
     np.testing.assert_array_equal(joint[:2], run.generate(*days, n_samples=2, joint=True).values(service))
+
+
+def test_the_score_of_shared_noise(monkeypatch):
+    "The loss of benchmarks/shared_noise.py: the energy score of two draws, without missing hours; of patches and sums."
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    from shared_noise import energy, joint_energy
+
+    generator = torch.Generator().manual_seed(0)
+    x, first, second = torch.randn(3, 2, 5, 3, 4, generator=generator)  # two patches, five stations, three days
+    x[0, 1, 2, 3] = torch.nan
+
+    def distance(a, b, known):
+        return ((a - b)[known] ** 2).mean().sqrt()
+
+    each = []
+    for k in range(2):
+        known = x[k].isfinite()
+        pairs = ((first[k], x[k]), (second[k], x[k]), (first[k], second[k]))
+        each.append(sum(w * distance(*pair, known) for w, pair in zip((0.5, 0.5, -0.5), pairs)))
+    assert energy(x, first, second, 3).item() == pytest.approx(float(sum(each) / 2), rel=1e-5)
+    together = joint_energy(x, first, second, "vector")
+    assert together.item() == pytest.approx((energy(x, first, second, 3) + energy(x, first, second, 2)).item())
+    same = torch.ones(2, 5, 3, 4)
+    assert joint_energy(same, same + 1, same + 1, "sums").item() == pytest.approx(2.0, rel=1e-4)  # a patch and a week

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from .. import __version__
 from ..files import InputError
+from ..stores import as_path, store_errors
 
 # %% ../../nbs/08_pipeline/02b_cluster.ipynb #74bdad7d
 N_ATTEMPTS = 3  # of a part, whether it raises an exception or its worker dies
@@ -105,7 +106,12 @@ def describe_worker(
 ) -> dict[str, Any]:  # package -> version, and whether this process sees the folder
     "What must be the same in all processes."
     versions = {name: version(name) for name in CHECKED_PACKAGES}
-    return {"versions": {"stouter": __version__, **versions}, "sees_folder": folder is None or Path(folder).is_dir()}
+    sees_folder = True
+    if folder:
+        path = as_path(folder)  # of a store: raises where its package or its credentials are missing
+        with store_errors(path):
+            sees_folder = path.is_dir()
+    return {"versions": {"stouter": __version__, **versions}, "sees_folder": sees_folder}
 
 
 def check_workers(

@@ -50,7 +50,7 @@ from stouter.pipeline.table_parts import (
     read_part,
     write_part,
 )
-from ..stores import as_path, is_stored, remove_folder
+from ..stores import as_path, remove_folder
 
 # %% ../../nbs/08_pipeline/08_generate.ipynb #aae59cf3
 BLOCK_SIZE = 256  # periods that the network makes in one batch
@@ -376,7 +376,7 @@ def write_traffic(
     if is_complete(out, metadata):
         remove_folder(parts_folder(out))
     else:
-        missing, folder = missing_parts(out, n_blocks), None if is_stored(out) else parts_folder(out).absolute()
+        missing, folder = missing_parts(out, n_blocks), parts_folder(out).absolute()
         with progress(total=n_blocks, initial=n_blocks - len(missing), desc="generate", unit="block") as bar:
             if cluster is None:
                 for _ in map_threads(partial(make_part, (request, out)), missing, n_threads):

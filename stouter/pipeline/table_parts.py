@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import csv
 
-from ..files import InputError, read_json, reraise_io_errors
+from ..files import InputError, read_json, reraise_io_errors, write_json
 from .run_folder import describe_difference, lock_folder
-from ..stores import is_stored, remove_folder, store_errors, write_atomic
+from ..stores import is_stored, remove_folder, store_errors, write_atomic, write_once
 
 # %% ../../nbs/08_pipeline/07f_table_parts.ipynb #b39e3407
 def parts_folder(
@@ -44,8 +44,8 @@ def lock_parts(
         if not request_path.exists():
             for orphan in folder.glob("*.parquet"):  # of a folder that was being deleted
                 orphan.unlink()
-            with reraise_io_errors(request_path), write_atomic(request_path) as part:
-                part.write_text(json.dumps(request, indent=1) + "\n")
+            with reraise_io_errors(request_path):
+                write_once(request_path, json.dumps(request)) if is_stored(out) else write_json(request_path, request)
         kept = json.loads(request_path.read_text())
     if difference := describe_difference(kept, request):
         raise InputError(
