@@ -193,7 +193,7 @@ def smaller(line):
     line = "stouter simulate city --stations 9 --days 7" if line == "stouter simulate city" else line
     verb = line.split()[1]
     if verb == "run":
-        line = re.sub(r"^stouter run (?!\S*\.yaml)\S+", "stouter run tiny", line)
+        line = re.sub(r"^stouter run (?!\S*\.yaml)\S+( --simulated)?", "stouter run tiny", line)  # simulated anyway
         line = re.sub(r"--init (simulated_milan|milan_28|demo)\b", "--init runs/run/demo/seed0", line)  # as small
         line = f"{line} {FAST}"
         line += " -p diffusion.n_steps 4 -p diffusion.n_sampling_steps 4" if "preset paper" in line else ""

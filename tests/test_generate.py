@@ -100,13 +100,12 @@ def parts_of(out):
 
 def test_a_kill_while_joining_or_tidying_up(tiny_run, tmp_path, undisturbed, monkeypatch):
     out = tmp_path / "table.parquet"
-    for step in ("os.replace", "shutil.rmtree"):
-        module, name = step.split(".")
+    for name, stopped in {"os": SimpleNamespace(replace=stop), "remove_folder": stop}.items():
         with monkeypatch.context() as m:
-            m.setattr(f"stouter.pipeline.table_parts.{module}", SimpleNamespace(**{name: stop}))
+            m.setattr(f"stouter.pipeline.table_parts.{name}", stopped)
             with pytest.raises(Stopped):
                 make(tiny_run[0], out)
-        assert out.exists() is (step == "shutil.rmtree") and len(parts_of(out)) == 26
+        assert out.exists() is (name == "remove_folder") and len(parts_of(out)) == 26
     stamp = out.stat().st_mtime_ns
     make(tiny_run[0], out)  # finds the table and only tidies up
     assert out.read_bytes() == undisturbed[0] and out.stat().st_mtime_ns == stamp

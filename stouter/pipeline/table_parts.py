@@ -9,6 +9,7 @@ __all__ = ['parts_folder', 'lock_parts', 'part_path', 'missing_parts', 'read_par
 # %% ../../nbs/08_pipeline/07f_table_parts.ipynb #a678ab4c
 import io
 import json
+import os
 from pathlib import Path
 from typing import TextIO
 
@@ -136,7 +137,7 @@ def merge_parts(
         with write_atomic(metadata_path(out)) as part:
             part.write_text(json.dumps({**known, "bytes": merged.stat().st_size}, indent=1) + "\n")
     if merged is not out:
-        merged.replace(out)
+        os.replace(merged, out)
     remove_folder(parts_folder(out))
 
 
